@@ -1,0 +1,3 @@
+//! The program `ssm-gateway`.
+
+fn main() {}

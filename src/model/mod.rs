@@ -1,0 +1,15 @@
+//! Values: no I/O, no async, no Pingora, no clock. Everything here can be tested by calling it.
+
+pub mod access;
+pub mod breaker;
+pub mod cors;
+pub mod gcra;
+pub mod health;
+pub mod identity;
+pub mod lang;
+pub mod path;
+pub mod rejection;
+pub mod reply;
+pub mod role;
+pub mod route_table;
+pub mod units;

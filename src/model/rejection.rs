@@ -1,0 +1,230 @@
+//! Every reason for which the gateway refuses a request: a closed list, turned into status, code and
+//! message here and nowhere else.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+
+use super::lang::{Lang, LocalText};
+
+/// One field of a body that is not acceptable. Never carries the value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FieldProblem {
+    /// Name of the field, as the client wrote it or as it is documented.
+    pub field: Cow<'static, str>,
+    /// What is wrong with it.
+    pub problem: Cow<'static, str>,
+}
+
+/// A reason to refuse. See the contract's table of errors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rejection {
+    /// A body that must be JSON is not.
+    InvalidJson,
+    /// The request breaks HTTP or our rules for it; the text says which, never what was sent.
+    BadRequest(&'static str),
+    /// Registration of an address that has an account.
+    EmailAlreadyUsed,
+    /// No `Authorization` on a route that needs one.
+    MissingToken,
+    /// `Authorization` is not one bearer token.
+    InvalidTokenFormat,
+    /// The token, its session or its account was revoked.
+    TokenRevoked,
+    /// The token is past its end.
+    TokenExpired,
+    /// The token does not verify.
+    InvalidToken,
+    /// A verified token of another type than the one needed.
+    WrongTokenType,
+    /// Log-in failed, for whatever reason.
+    InvalidCredentials,
+    /// The refresh token is unknown, ended, or was used before.
+    InvalidRefreshToken,
+    /// The role is not among the route's; the route may bring its own text.
+    ForbiddenRole(Option<Arc<LocalText>>),
+    /// A role that nobody may give themselves.
+    RoleNotAllowed,
+    /// The client's address is not among the route's.
+    ForbiddenAddress,
+    /// No route has this path.
+    NotFound,
+    /// The path exists, the method does not; carries the value of `Allow`.
+    MethodNotAllowed(HeaderValue),
+    /// The body is over the route's cap.
+    PayloadTooLarge,
+    /// The route does not take this content type.
+    UnsupportedMediaType,
+    /// Well-formed JSON that says something unacceptable.
+    Validation(Vec<FieldProblem>),
+    /// A limit is spent; carries the wait until the request can pass.
+    RateLimited(Duration),
+    /// Our own fault.
+    Internal,
+    /// The upstream answered with something that is not HTTP, or broke off.
+    BadGateway(Arc<str>),
+    /// No target of the pool can be reached.
+    ServiceUnavailable(Arc<str>, Duration),
+    /// Every target of the pool has an open circuit; carries the time until the first probe.
+    CircuitOpen(Arc<str>, Duration),
+    /// A bounded queue of ours is full.
+    Overloaded(Duration),
+    /// The identity store cannot be reached.
+    AuthUnavailable(Duration),
+    /// The upstream did not answer in time.
+    UpstreamTimeout(Arc<str>),
+}
+
+impl Rejection {
+    /// The HTTP status: always 4xx or 5xx.
+    pub fn status(&self) -> StatusCode {
+        use Rejection as R;
+        match self {
+            R::InvalidJson | R::BadRequest(_) | R::EmailAlreadyUsed => StatusCode::BAD_REQUEST,
+            R::MissingToken
+            | R::InvalidTokenFormat
+            | R::TokenRevoked
+            | R::TokenExpired
+            | R::InvalidToken
+            | R::WrongTokenType
+            | R::InvalidCredentials
+            | R::InvalidRefreshToken => StatusCode::UNAUTHORIZED,
+            R::ForbiddenRole(_) | R::RoleNotAllowed | R::ForbiddenAddress => StatusCode::FORBIDDEN,
+            R::NotFound => StatusCode::NOT_FOUND,
+            R::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            R::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            R::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            R::Validation(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            R::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
+            R::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            R::BadGateway(_) => StatusCode::BAD_GATEWAY,
+            R::ServiceUnavailable(..) | R::CircuitOpen(..) | R::Overloaded(_) | R::AuthUnavailable(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            R::UpstreamTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// The stable code that programs match on.
+    pub fn code(&self) -> &'static str {
+        use Rejection as R;
+        match self {
+            R::InvalidJson => "INVALID_JSON",
+            R::BadRequest(_) => "BAD_REQUEST",
+            R::EmailAlreadyUsed => "EMAIL_ALREADY_USED",
+            R::MissingToken => "MISSING_TOKEN",
+            R::InvalidTokenFormat => "INVALID_TOKEN_FORMAT",
+            R::TokenRevoked => "TOKEN_REVOKED",
+            R::TokenExpired => "TOKEN_EXPIRED",
+            R::InvalidToken => "INVALID_TOKEN",
+            R::WrongTokenType => "WRONG_TOKEN_TYPE",
+            R::InvalidCredentials => "INVALID_CREDENTIALS",
+            R::InvalidRefreshToken => "INVALID_REFRESH_TOKEN",
+            R::ForbiddenRole(_) => "FORBIDDEN_ROLE",
+            R::RoleNotAllowed => "ROLE_NOT_ALLOWED",
+            R::ForbiddenAddress => "FORBIDDEN_ADDRESS",
+            R::NotFound => "NOT_FOUND",
+            R::MethodNotAllowed(_) => "METHOD_NOT_ALLOWED",
+            R::PayloadTooLarge => "PAYLOAD_TOO_LARGE",
+            R::UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE",
+            R::Validation(_) => "VALIDATION_ERROR",
+            R::RateLimited(_) => "RATE_LIMIT_EXCEEDED",
+            R::Internal => "INTERNAL_ERROR",
+            R::BadGateway(_) => "BAD_GATEWAY",
+            R::ServiceUnavailable(..) => "SERVICE_UNAVAILABLE",
+            R::CircuitOpen(..) => "CIRCUIT_OPEN",
+            R::Overloaded(_) => "OVERLOADED",
+            R::AuthUnavailable(_) => "AUTH_UNAVAILABLE",
+            R::UpstreamTimeout(_) => "UPSTREAM_TIMEOUT",
+        }
+    }
+
+    /// The sentence for people, in `lang`.
+    pub fn message(&self, lang: Lang) -> Cow<'_, str> {
+        use Rejection as R;
+        let (fr, en) = match self {
+            R::InvalidJson => ("Corps JSON invalide", "Invalid JSON body"),
+            R::BadRequest(why) => {
+                return Cow::Owned(match lang {
+                    Lang::Fr => format!("Requête invalide ({why})"),
+                    Lang::En => format!("Bad request ({why})"),
+                });
+            }
+            R::EmailAlreadyUsed => ("Email déjà utilisé", "E-mail already used"),
+            R::MissingToken => ("Token d'autorisation requis", "Authorization token required"),
+            R::InvalidTokenFormat => ("Format d'autorisation invalide", "Invalid authorization format"),
+            R::TokenRevoked => ("Token révoqué", "Token revoked"),
+            R::TokenExpired => ("Token expiré", "Token expired"),
+            R::InvalidToken => ("Token invalide", "Invalid token"),
+            R::WrongTokenType => ("Type de token invalide", "Invalid token type"),
+            R::InvalidCredentials => ("Email ou mot de passe incorrect", "Wrong e-mail or password"),
+            R::InvalidRefreshToken => ("Token de refresh invalide", "Invalid refresh token"),
+            R::ForbiddenRole(Some(text)) => return Cow::Borrowed(text.get(lang)),
+            R::ForbiddenRole(None) => ("Rôle insuffisant", "Insufficient role"),
+            R::RoleNotAllowed => ("Rôle non autorisé à l'inscription", "Role not allowed at registration"),
+            R::ForbiddenAddress => ("Adresse non autorisée", "Address not allowed"),
+            R::NotFound => ("Ressource non trouvée", "Resource not found"),
+            R::MethodNotAllowed(_) => ("Méthode non autorisée", "Method not allowed"),
+            R::PayloadTooLarge => ("Corps trop volumineux", "Body too large"),
+            R::UnsupportedMediaType => ("Type de contenu non supporté", "Unsupported content type"),
+            R::Validation(_) => ("Données invalides", "Invalid data"),
+            R::RateLimited(_) => ("Trop de requêtes", "Too many requests"),
+            R::Internal => ("Erreur interne du serveur", "Internal server error"),
+            R::Overloaded(_) => ("Service surchargé, réessayez plus tard", "Service overloaded, try again later"),
+            R::AuthUnavailable(_) => ("Service d'authentification indisponible", "Authentication service unavailable"),
+            R::BadGateway(name) => {
+                return named(lang, name, ["Réponse invalide du service ", ""], ["Invalid answer from service ", ""]);
+            }
+            R::ServiceUnavailable(name, _) => {
+                return named(lang, name, ["Service ", " indisponible"], ["Service ", " unavailable"]);
+            }
+            R::CircuitOpen(name, _) => {
+                return named(
+                    lang,
+                    name,
+                    ["Service ", " indisponible (circuit ouvert)"],
+                    ["Service ", " unavailable (circuit open)"],
+                );
+            }
+            R::UpstreamTimeout(name) => {
+                return named(lang, name, ["Timeout du service ", ""], ["Timeout of service ", ""]);
+            }
+        };
+        Cow::Borrowed(match lang {
+            Lang::Fr => fr,
+            Lang::En => en,
+        })
+    }
+
+    /// How long the client should wait: the true time, for 429 and 503.
+    pub fn retry_after(&self) -> Option<Duration> {
+        use Rejection as R;
+        match self {
+            R::RateLimited(wait)
+            | R::ServiceUnavailable(_, wait)
+            | R::CircuitOpen(_, wait)
+            | R::Overloaded(wait)
+            | R::AuthUnavailable(wait) => Some(*wait),
+            _ => None,
+        }
+    }
+
+    /// The fields at fault, for 422.
+    pub fn details(&self) -> &[FieldProblem] {
+        match self {
+            Rejection::Validation(fields) => fields,
+            _ => &[],
+        }
+    }
+}
+
+fn named<'a>(lang: Lang, name: &str, fr: [&str; 2], en: [&str; 2]) -> Cow<'a, str> {
+    let [before, after] = match lang {
+        Lang::Fr => fr,
+        Lang::En => en,
+    };
+    Cow::Owned(format!("{before}{name}{after}"))
+}
