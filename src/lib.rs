@@ -26,4 +26,6 @@ pub mod proxy;
 
 pub mod server;
 
+pub mod demo;
+
 pub mod cli;

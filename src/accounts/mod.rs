@@ -1,1 +1,79 @@
-//! (being written)
+//! Who people are: accounts, passwords, sessions, tokens and their revocation.
+//!
+//! [`Authenticator`] is the request path: in memory, no I/O. [`Accounts`] is the rest, behind `/auth`.
+
+pub mod authenticator;
+mod background;
+mod bearer;
+mod cache;
+pub mod email;
+pub mod hashing;
+pub mod password;
+mod refresh;
+pub mod revocation;
+pub mod secrets;
+pub mod service;
+mod session;
+mod token;
+mod witness;
+
+#[cfg(test)]
+mod attack_tests;
+#[cfg(test)]
+mod service_tests;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod witness_tests;
+
+use std::time::Duration;
+
+pub use authenticator::Authenticator;
+pub use email::{Email, FullName};
+pub use hashing::{HashCost, HashPool};
+pub use password::NewPassword;
+pub use revocation::Revocations;
+pub use secrets::Secrets;
+pub use service::{Accounts, OpenError, Registration, TokenPair};
+
+/// Clocks of verifiers and issuers may differ by so many seconds.
+pub const LEEWAY_S: i64 = 30;
+
+/// No access token may live longer: revocations written by another process are kept for this long.
+pub const MAX_ACCESS_TTL: Duration = Duration::from_secs(30 * 86_400);
+
+/// How many sessions of one account may live at once; the oldest goes.
+pub const MAX_SESSIONS: usize = 10;
+
+/// Settings of this room.
+#[derive(Debug, Clone)]
+pub struct AccountsConfig {
+    /// `iss` of our tokens, and the only one believed.
+    pub issuer: String,
+    /// Life of an access token; at most [`MAX_ACCESS_TTL`].
+    pub access_ttl: Duration,
+    /// A session that was not refreshed for this long is over.
+    pub refresh_ttl: Duration,
+    /// A session is over after this long, however often it is refreshed.
+    pub session_ttl: Duration,
+    /// Password hashes computed at once; each takes a core and `hash_cost.memory_kib`.
+    pub parallel_hashes: usize,
+    /// Password hashes that may wait; one more is refused.
+    pub hash_queue: usize,
+    /// What one password hash costs.
+    pub hash_cost: HashCost,
+}
+
+impl Default for AccountsConfig {
+    fn default() -> Self {
+        AccountsConfig {
+            issuer: "supersmartmatch-gateway".into(),
+            access_ttl: Duration::from_secs(24 * 3600),
+            refresh_ttl: Duration::from_secs(7 * 86_400),
+            session_ttl: Duration::from_secs(30 * 86_400),
+            parallel_hashes: 2,
+            hash_queue: 64,
+            hash_cost: HashCost::default(),
+        }
+    }
+}

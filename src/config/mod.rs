@@ -1,4 +1,33 @@
-//! What ops write: `conf/gateway.yaml` and the environment ([`settings`]), `routes.yaml` ([`spec`]),
-//! and what is wrong with them ([`problem`]).
+//! What ops write: `conf/gateway.yaml` and the environment ([`settings`]), `routes.yaml` ([`routes`], its shape in
+//! [`spec`]), and what is wrong with them ([`problem`]).
+//!
+//! Text → tree with lines ([`locate`]) → environment put in and shape checked ([`decode`]) → cross-checked ([`check`]).
+
+pub mod env;
+pub mod problem;
 
 pub mod spec;
+
+pub mod list;
+
+pub mod locate;
+
+pub mod report;
+
+pub mod decode;
+
+pub mod check;
+
+pub mod routes;
+
+mod secret;
+pub mod settings;
+mod settings_check;
+mod settings_spec;
+mod tls;
+mod variables;
+
+pub mod schema;
+
+#[cfg(test)]
+mod cases;

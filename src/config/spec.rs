@@ -2,13 +2,18 @@
 //!
 //! Every struct refuses unknown keys. Docstrings become the descriptions in `conf/routes.schema.json`.
 
+mod auth;
+mod pool;
+
 use std::collections::BTreeMap;
 
-use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::model::role::Role;
+pub use auth::{AuthSpec, AuthWord, RolesSpec, TextSpec};
+pub use pool::{BreakerSpec, HealthSpec, PoolSpec, TimeoutsSpec};
+
+use super::list::{self, Networks};
 use crate::model::units::{ByteSize, Rate, Span};
 
 /// The whole table.
@@ -34,92 +39,6 @@ pub struct RoutesSpec {
     pub defaults: DefaultsSpec,
     /// The routes. Their order means nothing: exact beats parameter beats prefix.
     pub routes: Vec<RouteSpec>,
-}
-
-/// One upstream service.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PoolSpec {
-    /// Targets: `http://host:port`. One entry may hold a comma-separated list.
-    #[schemars(length(min = 1))]
-    pub targets: Vec<String>,
-    /// Name of the service in health, metrics and messages; default: the pool's name with `-` as `_`.
-    #[serde(default)]
-    pub service: Option<String>,
-    /// Active checks; without them a target is available until its circuit opens.
-    #[serde(default)]
-    pub health: Option<HealthSpec>,
-    /// Circuit breaker per target.
-    #[serde(default)]
-    pub breaker: BreakerSpec,
-    /// Waiting times towards the targets.
-    #[serde(default)]
-    pub timeouts: TimeoutsSpec,
-    /// How often names are looked up again; default 10s.
-    #[serde(default = "defaults::resolve_every")]
-    pub resolve_every: Span,
-}
-
-/// Active health checks of a pool.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct HealthSpec {
-    /// Path of the HTTP probe; a 2xx answer is healthy.
-    pub path: String,
-    /// Time between probes of one target, ± 10 %; default 10s.
-    #[serde(default = "defaults::health_every")]
-    pub every: Span,
-    /// Longest a probe may take; default 5s.
-    #[serde(default = "defaults::health_timeout")]
-    pub timeout: Span,
-    /// Passing probes in a row that bring a target back; default 2.
-    #[serde(default = "defaults::rise")]
-    #[schemars(range(min = 1))]
-    pub rise: u32,
-    /// Failing probes in a row that take a target out; default 3. The very first probe decides alone.
-    #[serde(default = "defaults::fall")]
-    #[schemars(range(min = 1))]
-    pub fall: u32,
-}
-
-/// Circuit breaker of each target of a pool.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct BreakerSpec {
-    /// Failures in a row that open the circuit; default 5. 0 turns the breaker off.
-    pub failures: u32,
-    /// How long it stays open before one probe request is let through; default 60s.
-    pub open_for: Span,
-    /// Probe requests that must succeed to close it; default 3.
-    #[schemars(range(min = 1))]
-    pub close_after: u32,
-}
-
-impl Default for BreakerSpec {
-    fn default() -> Self {
-        BreakerSpec { failures: 5, open_for: Span(std::time::Duration::from_secs(60)), close_after: 3 }
-    }
-}
-
-/// Waiting times towards the targets of a pool.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct TimeoutsSpec {
-    /// To open a connection; default 2s.
-    pub connect: Span,
-    /// Silence while reading an answer, its head included; default 30s.
-    pub read: Span,
-    /// Silence while sending a request; default 30s.
-    pub write: Span,
-    /// How long an unused connection is kept; default 4s, below the 5s of common Python servers.
-    pub idle: Span,
-}
-
-impl Default for TimeoutsSpec {
-    fn default() -> Self {
-        let seconds = |n| Span(std::time::Duration::from_secs(n));
-        TimeoutsSpec { connect: seconds(2), read: seconds(30), write: seconds(30), idle: seconds(4) }
-    }
 }
 
 /// One rate-limit policy: a token bucket per subject. Its capacity is the rate's count plus the burst.
@@ -175,11 +94,11 @@ pub enum Scope {
     AllRoutes,
 }
 
-/// Cap on requests per client address, before authentication.
+/// Cap on requests per client address, before anything is answered.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FloodGuardSpec {
-    /// Requests per address over all routes.
+    /// Requests per address, whatever they ask for.
     pub rate: Rate,
     /// Tokens on top of the rate's count; default 20.
     #[serde(default = "defaults::burst")]
@@ -192,6 +111,8 @@ pub struct FloodGuardSpec {
 pub struct CorsSpec {
     /// Origins that browsers may call from, with credentials: `scheme://host[:port]`. One entry may hold a
     /// comma-separated list. Default: ports 3000 and 8080 on localhost and 127.0.0.1.
+    #[serde(deserialize_with = "list::texts")]
+    #[schemars(schema_with = "list::schema")]
     pub origins: Vec<String>,
     /// How long browsers may keep a preflight answer; default 10m.
     pub max_age: Span,
@@ -258,9 +179,10 @@ pub struct RouteSpec {
     /// What bodies it takes.
     #[serde(default)]
     pub body: BodySpec,
-    /// Client networks that may call; default: all.
+    /// Client networks that may call (`10.0.0.0/8`, or an address); default: all.
     #[serde(default)]
-    pub allow_from: Option<AllowFrom>,
+    #[schemars(schema_with = "list::schema")]
+    pub allow_from: Option<Networks>,
     /// `Cache-Control` of successful answers that bring none of their own; default: `no-store` when authenticated.
     #[serde(default)]
     pub cache_control: Option<String>,
@@ -343,6 +265,35 @@ pub enum Builtin {
     AuthMe,
 }
 
+impl Builtin {
+    /// Whether it answers probes and collectors, which must never be refused for asking often.
+    pub const fn is_for_machines(self) -> bool {
+        matches!(self, Builtin::Status | Builtin::Health | Builtin::Metrics)
+    }
+
+    /// Its name in the table, and the last segment of its path on the side-listener.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Builtin::ServiceCard => "service_card",
+            Builtin::Status => "status",
+            Builtin::Health => "health",
+            Builtin::ServiceHealth => "service_health",
+            Builtin::HealthDetailed => "health_detailed",
+            Builtin::HealthHistory => "health_history",
+            Builtin::HealthReset => "health_reset",
+            Builtin::Metrics => "metrics",
+            Builtin::Docs => "docs",
+            Builtin::Redoc => "redoc",
+            Builtin::Openapi => "openapi",
+            Builtin::AuthRegister => "auth_register",
+            Builtin::AuthLogin => "auth_login",
+            Builtin::AuthRefresh => "auth_refresh",
+            Builtin::AuthLogout => "auth_logout",
+            Builtin::AuthMe => "auth_me",
+        }
+    }
+}
+
 /// Several calls in parallel, merged.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -375,87 +326,28 @@ pub enum PartFailure {
     Fail,
 }
 
-/// Who may call a route.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(untagged)]
-pub enum AuthSpec {
-    /// `public`, `optional` or `required`.
-    Word(AuthWord),
-    /// Only some roles.
-    Roles(RolesSpec),
-}
-
-/// Who may call, in one word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum AuthWord {
-    /// Everybody; a token is not looked at.
-    Public,
-    /// Everybody; a valid token makes its owner known.
-    Optional,
-    /// Every role, with a valid token.
-    Required,
-}
-
-/// Only some roles, with a valid token.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RolesSpec {
-    /// The roles.
-    #[schemars(length(min = 1))]
-    pub roles: Vec<Role>,
-    /// Text of the refusal for other roles.
-    #[serde(default)]
-    pub message: Option<TextSpec>,
-}
-
-/// A text for clients.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TextSpec {
-    /// French.
-    pub fr: String,
-    /// English; default: the French text.
-    #[serde(default)]
-    pub en: Option<String>,
-}
-
 /// What bodies a route takes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BodySpec {
     /// Cap; default `defaults.max_body`. One byte more is 413.
     pub max: Option<ByteSize>,
     /// Media types it takes; others are 415. Default: all.
     pub content_types: Vec<String>,
-    /// Whether a JSON body is checked before any upstream is called. A body of another media type passes.
+    /// Whether a body must be JSON, checked before any upstream is called; default false. Other media types pass
+    /// unchecked where `content_types` names them.
     pub json: bool,
+    /// Cap on bodies that are checked as JSON, which are held in memory for it; default 1MiB, at most `max`.
+    pub json_max: ByteSize,
 }
 
-/// Client networks: a list, one entry of which may hold a comma-separated list.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(transparent)]
-pub struct AllowFrom(#[schemars(with = "Vec<String>")] pub Vec<IpNet>);
+impl Default for BodySpec {
+    fn default() -> Self {
+        BodySpec { max: None, content_types: Vec::new(), json: false, json_max: ByteSize(1 << 20) }
+    }
+}
 
 mod defaults {
-    use super::Span;
-    use std::time::Duration;
-
-    pub(super) fn resolve_every() -> Span {
-        Span(Duration::from_secs(10))
-    }
-    pub(super) fn health_every() -> Span {
-        Span(Duration::from_secs(10))
-    }
-    pub(super) fn health_timeout() -> Span {
-        Span(Duration::from_secs(5))
-    }
-    pub(super) fn rise() -> u32 {
-        2
-    }
-    pub(super) fn fall() -> u32 {
-        3
-    }
     pub(super) fn burst() -> u32 {
         20
     }

@@ -37,9 +37,4 @@ impl Chain {
         }
         Ok(Admission::Granted(Permit(())))
     }
-
-    /// Names of the filters, in order.
-    pub fn names(&self) -> impl Iterator<Item = &'static str> {
-        self.0.iter().map(|filter| filter.name())
-    }
 }

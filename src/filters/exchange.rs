@@ -39,11 +39,92 @@ pub struct LimitState {
 pub struct Edits {
     /// Set on the answer, replacing what is there.
     pub response: Vec<(HeaderName, HeaderValue)>,
+    /// Set on the answer where it has no such header of its own, in this order.
+    pub response_default: Vec<DefaultHeader>,
+}
+
+/// A header that an answer gets when it does not bring one itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DefaultHeader {
+    /// Its name.
+    pub name: HeaderName,
+    /// Its value.
+    pub value: HeaderValue,
+    /// Whether only 2xx answers get it.
+    pub success_only: bool,
 }
 
 impl Edits {
     /// Sets a header of the answer.
     pub fn set_response(&mut self, name: HeaderName, value: HeaderValue) {
         self.response.push((name, value));
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::net::IpAddr;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::model::identity::{SessionId, TokenId, UserId};
+    use crate::model::role::Role;
+
+    /// A request for the tests of filters.
+    pub(crate) struct Request {
+        head: http::request::Parts,
+        address: IpAddr,
+        identity: Option<Identity>,
+    }
+
+    impl Request {
+        pub(crate) fn get(path: &str) -> Request {
+            let (head, ()) = http::Request::get(path).body(()).unwrap().into_parts();
+            Request { head, address: IpAddr::from([127, 0, 0, 1]), identity: None }
+        }
+
+        pub(crate) fn from(mut self, address: &str) -> Request {
+            self.address = address.parse().unwrap();
+            self
+        }
+
+        pub(crate) fn with(mut self, name: &str, value: &str) -> Request {
+            let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+            self.head.headers.append(HeaderName::try_from(name).unwrap(), value);
+            self
+        }
+
+        pub(crate) fn by(mut self, user: i64, role: Role) -> Request {
+            self.identity = Some(Identity {
+                user: UserId(user),
+                email: "someone@example.org".into(),
+                role,
+                session: SessionId(Uuid::nil()),
+                token: TokenId(Uuid::nil()),
+                issued_at: 0,
+                expires_at: i64::MAX,
+            });
+            self
+        }
+
+        /// The exchange at the start of a manual clock.
+        pub(crate) fn exchange(&self) -> Exchange<'_> {
+            self.exchange_at(&Clock::manual().0)
+        }
+
+        pub(crate) fn exchange_at(&self, clock: &Clock) -> Exchange<'_> {
+            Exchange {
+                head: &self.head,
+                client: Client { address: self.address, secure: false },
+                route: "route",
+                now: clock.now(),
+                unix_seconds: clock.unix_seconds(),
+                identity: self.identity.clone(),
+                edits: Edits::default(),
+                limit: None,
+            }
+        }
     }
 }

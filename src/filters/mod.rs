@@ -3,8 +3,14 @@
 //! A filter holds its parsed settings and handles to process state, never counters of its own: it is built
 //! anew at each reload.
 
+pub mod auth;
+pub mod body;
+pub mod cache_control;
+pub mod catalog;
 pub mod chain;
 pub mod exchange;
+pub mod ip_access;
+pub mod rate_limit;
 
 use async_trait::async_trait;
 
@@ -25,9 +31,6 @@ pub enum Decision {
 /// One step in the admission of a request.
 #[async_trait]
 pub trait Filter: Send + Sync {
-    /// Its key in the catalog.
-    fn name(&self) -> &'static str;
-
     /// Looks at the request. An error refuses it: there is no third way on.
     async fn on_request(&self, exchange: &mut Exchange<'_>) -> Result<Decision, Rejection>;
 }

@@ -35,6 +35,55 @@ pub struct TargetReport {
     pub in_flight: u64,
 }
 
+impl PoolReport {
+    /// Whether the service can be used: at least one of its targets is healthy.
+    pub fn is_healthy(&self) -> bool {
+        self.targets.iter().any(|target| target.health == Health::Healthy)
+    }
+
+    /// Verdict on the service: that of its best target.
+    pub fn health(&self) -> Health {
+        if self.is_healthy() {
+            Health::Healthy
+        } else if self.targets.iter().any(|target| target.health == Health::Unhealthy) {
+            Health::Unhealthy
+        } else {
+            Health::Unknown
+        }
+    }
+
+    /// The last probe that says most about the service: of its first healthy target, else of the first one probed.
+    pub fn telling_probe(&self) -> Option<&Probe> {
+        let healthy = self.targets.iter().filter(|target| target.health == Health::Healthy);
+        healthy.chain(&self.targets).find_map(|target| target.last_probe.as_ref())
+    }
+
+    /// How long the slowest target took to answer its last check: the length of the last round, as the checks of
+    /// all targets run side by side. `None` before the first one.
+    pub fn slowest_probe(pools: &[PoolReport]) -> Option<Duration> {
+        let targets = pools.iter().flat_map(|pool| &pool.targets);
+        targets.filter_map(|target| target.last_probe.as_ref()).map(|probe| probe.took).max()
+    }
+
+    /// Share of the services that are healthy, 0 to 1; `None` when there are none.
+    pub fn healthy_ratio(pools: &[PoolReport]) -> Option<f64> {
+        let healthy = pools.iter().filter(|pool| pool.is_healthy()).count();
+        let counted = |n: usize| u32::try_from(n).map(f64::from).ok();
+        (!pools.is_empty()).then_some(counted(healthy)? / counted(pools.len())?)
+    }
+}
+
+impl Health {
+    /// Its name in health answers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Health::Unknown => "unknown",
+            Health::Healthy => "healthy",
+            Health::Unhealthy => "unhealthy",
+        }
+    }
+}
+
 /// Verdict of the active checks of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {

@@ -3,9 +3,12 @@
 pub mod access;
 pub mod breaker;
 pub mod cors;
+pub mod endpoint;
+pub mod forwarded;
 pub mod gcra;
 pub mod health;
 pub mod identity;
+pub mod json;
 pub mod lang;
 pub mod path;
 pub mod rejection;

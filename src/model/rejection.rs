@@ -19,6 +19,37 @@ pub struct FieldProblem {
     pub problem: Cow<'static, str>,
 }
 
+/// Every code that [`Rejection::code`] gives.
+const CODES: [&str; 27] = [
+    "INVALID_JSON",
+    "BAD_REQUEST",
+    "EMAIL_ALREADY_USED",
+    "MISSING_TOKEN",
+    "INVALID_TOKEN_FORMAT",
+    "TOKEN_REVOKED",
+    "TOKEN_EXPIRED",
+    "INVALID_TOKEN",
+    "WRONG_TOKEN_TYPE",
+    "INVALID_CREDENTIALS",
+    "INVALID_REFRESH_TOKEN",
+    "FORBIDDEN_ROLE",
+    "ROLE_NOT_ALLOWED",
+    "FORBIDDEN_ADDRESS",
+    "NOT_FOUND",
+    "METHOD_NOT_ALLOWED",
+    "PAYLOAD_TOO_LARGE",
+    "UNSUPPORTED_MEDIA_TYPE",
+    "VALIDATION_ERROR",
+    "RATE_LIMIT_EXCEEDED",
+    "INTERNAL_ERROR",
+    "BAD_GATEWAY",
+    "SERVICE_UNAVAILABLE",
+    "CIRCUIT_OPEN",
+    "OVERLOADED",
+    "AUTH_UNAVAILABLE",
+    "UPSTREAM_TIMEOUT",
+];
+
 /// A reason to refuse. See the contract's table of errors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rejection {
@@ -106,6 +137,11 @@ impl Rejection {
             }
             R::UpstreamTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
         }
+    }
+
+    /// One of our codes by its text.
+    pub fn known_code(text: &str) -> Option<&'static str> {
+        CODES.into_iter().find(|code| *code == text)
     }
 
     /// The stable code that programs match on.
@@ -227,4 +263,51 @@ fn named<'a>(lang: Lang, name: &str, fr: [&str; 2], en: [&str; 2]) -> Cow<'a, st
         Lang::En => en,
     };
     Cow::Owned(format!("{before}{name}{after}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_known_by_its_text() {
+        let (name, wait) = (Arc::<str>::from("s"), Duration::ZERO);
+        use Rejection as R;
+        let all = [
+            R::InvalidJson,
+            R::BadRequest("why"),
+            R::EmailAlreadyUsed,
+            R::MissingToken,
+            R::InvalidTokenFormat,
+            R::TokenRevoked,
+            R::TokenExpired,
+            R::InvalidToken,
+            R::WrongTokenType,
+            R::InvalidCredentials,
+            R::InvalidRefreshToken,
+            R::ForbiddenRole(None),
+            R::RoleNotAllowed,
+            R::ForbiddenAddress,
+            R::NotFound,
+            R::MethodNotAllowed(HeaderValue::from_static("GET")),
+            R::PayloadTooLarge,
+            R::UnsupportedMediaType,
+            R::Validation(Vec::new()),
+            R::RateLimited(wait),
+            R::Internal,
+            R::BadGateway(name.clone()),
+            R::ServiceUnavailable(name.clone(), wait),
+            R::CircuitOpen(name.clone(), wait),
+            R::Overloaded(wait),
+            R::AuthUnavailable(wait),
+            R::UpstreamTimeout(name),
+        ];
+        assert_eq!(all.each_ref().map(Rejection::code), CODES);
+        assert!(CODES.into_iter().all(|code| Rejection::known_code(code) == Some(code)));
+        for rejection in &all {
+            assert!(rejection.status().is_client_error() || rejection.status().is_server_error());
+            assert_ne!(rejection.message(Lang::Fr), "", "{rejection:?}");
+            assert_ne!(rejection.message(Lang::Fr), rejection.message(Lang::En), "{rejection:?}");
+        }
+    }
 }

@@ -1,0 +1,186 @@
+//! One method of one route, as OpenAPI describes it.
+
+use serde_json::{Map, Value, json};
+
+use super::{schemas, service};
+use crate::api::status::access;
+use crate::config::spec::{AuthSpec, AuthWord, Builtin, PartFailure, RouteSpec, RoutesSpec};
+
+/// The operation object.
+pub(super) fn operation(spec: &RoutesSpec, route: &RouteSpec, method: &str, tag: &str) -> Value {
+    let mut operation = Map::new();
+    operation.insert("operationId".into(), operation_id(route, method).into());
+    operation.insert("tags".into(), json!([tag]));
+    operation.insert("summary".into(), route.summary.as_deref().unwrap_or(&route.name).into());
+    if let Some(text) = description(spec, route) {
+        operation.insert("description".into(), text.into());
+    }
+    operation.insert("security".into(), security(access(spec, route)));
+    let body = takes_body(method).then(|| request_body(route)).flatten();
+    let has_body = body.is_some();
+    if let Some(body) = body {
+        operation.insert("requestBody".into(), body);
+    }
+    operation.insert("responses".into(), responses(spec, route, has_body));
+    Value::Object(operation)
+}
+
+fn operation_id(route: &RouteSpec, method: &str) -> String {
+    match route.r#match.methods.len() {
+        1 => route.name.clone(),
+        _ => format!("{}-{}", route.name, method.to_ascii_lowercase()),
+    }
+}
+
+fn takes_body(method: &str) -> bool {
+    matches!(method, "POST" | "PUT" | "PATCH")
+}
+
+fn description(spec: &RoutesSpec, route: &RouteSpec) -> Option<String> {
+    let mut sentences = Vec::new();
+    if let AuthSpec::Roles(only) = access(spec, route) {
+        let roles: Vec<&str> = only.roles.iter().map(|role| role.as_str()).collect();
+        sentences.push(format!("Roles: {}.", roles.join(", ")));
+    }
+    if route.allow_from.is_some() {
+        sentences.push("For certain addresses only.".to_owned());
+    }
+    let limits = limits(spec, route);
+    if !limits.is_empty() {
+        sentences.push(format!("Limits: {}.", limits.join(", ")));
+    }
+    if let Some(prefix) = &route.r#match.prefix {
+        sentences.push(format!("Every path under {prefix}."));
+    }
+    (!sentences.is_empty()).then(|| sentences.join(" "))
+}
+
+fn limits(spec: &RoutesSpec, route: &RouteSpec) -> Vec<String> {
+    let names = route.limits.as_ref().unwrap_or(&spec.defaults.limits);
+    names
+        .iter()
+        .map(|name| match spec.limits.get(name).and_then(|limit| limit.rate) {
+            Some(rate) => format!("{name} ({rate})"),
+            None => name.clone(),
+        })
+        .collect()
+}
+
+fn security(access: &AuthSpec) -> Value {
+    match access {
+        AuthSpec::Word(AuthWord::Public) => json!([]),
+        AuthSpec::Word(AuthWord::Optional) => json!([{}, { "bearerAuth": [] }]),
+        AuthSpec::Word(AuthWord::Required) | AuthSpec::Roles(_) => json!([{ "bearerAuth": [] }]),
+    }
+}
+
+fn request_body(route: &RouteSpec) -> Option<Value> {
+    if let Some(page) = route.to.builtin {
+        let schema = schemas::request_of(page)?;
+        return Some(json!({ "required": true, "content": { "application/json": { "schema": schema } } }));
+    }
+    let content = match service_body(route) {
+        Some((media_type, schema)) => Map::from_iter([(media_type.to_owned(), json!({ "schema": schema }))]),
+        None => media_types(route).map(|name| (name.to_owned(), json!({ "schema": any_body(name) }))).collect(),
+    };
+    Some(json!({ "required": true, "content": content }))
+}
+
+/// What the service is known to take, unless the route does not let that pass.
+fn service_body(route: &RouteSpec) -> Option<(&'static str, Value)> {
+    let (media_type, schema) = schemas::service_body(route.to.path.as_deref()?)?;
+    let passes = route.body.content_types.is_empty() || media_types(route).any(|allowed| allowed == media_type);
+    passes.then_some((media_type, schema))
+}
+
+/// The media types that the route lets pass; JSON when it does not say.
+fn media_types(route: &RouteSpec) -> impl Iterator<Item = &str> {
+    let named = &route.body.content_types;
+    named.iter().map(String::as_str).chain(named.is_empty().then_some("application/json"))
+}
+
+fn any_body(media_type: &str) -> Value {
+    match media_type {
+        "multipart/form-data" => schemas::upload(&[]),
+        json if json.ends_with("json") => json!({ "type": "object" }),
+        _ => json!({}),
+    }
+}
+
+fn responses(spec: &RoutesSpec, route: &RouteSpec, has_body: bool) -> Value {
+    let mut all = Map::new();
+    let (status, success) = success(spec, route);
+    all.insert(status.to_owned(), success);
+    for (status, text) in refusals(spec, route, has_body) {
+        let headers = match status {
+            "429" | "503" => json!({ "Retry-After": { "schema": { "type": "integer" }, "description": "Seconds." } }),
+            "401" => json!({ "WWW-Authenticate": { "schema": { "type": "string" } } }),
+            _ => json!({}),
+        };
+        let content = json!({
+            "application/json": { "schema": schemas::reference("Error") },
+            "application/problem+json": { "schema": schemas::reference("Problem") },
+        });
+        all.insert(status.to_owned(), json!({ "description": text, "headers": headers, "content": content }));
+    }
+    if route.to.builtin == Some(Builtin::ServiceHealth) {
+        let content = json!({ "application/json": { "schema": { "type": "object" } } });
+        all.insert("503".to_owned(), json!({ "description": "No healthy target", "content": content }));
+    }
+    Value::Object(all)
+}
+
+fn success(spec: &RoutesSpec, route: &RouteSpec) -> (&'static str, Value) {
+    if let Some(page) = route.to.builtin {
+        let (status, media_type, schema) = schemas::answer_of(page);
+        return (status, json!({ "description": "Success", "content": { media_type: { "schema": schema } } }));
+    }
+    let (description, schema) = match (&route.to.pool, &route.to.aggregate) {
+        (Some(pool), _) => (format!("Answer of the service {}, unchanged", service(spec, pool)), json!({})),
+        (None, Some(calls)) => {
+            let parts: Map<String, Value> = calls.parts.keys().map(|key| (key.clone(), json!({}))).collect();
+            ("Answers of the services, put together".to_owned(), json!({ "type": "object", "properties": parts }))
+        }
+        (None, None) => ("Success".to_owned(), json!({})),
+    };
+    ("200", json!({ "description": description, "content": { "application/json": { "schema": schema } } }))
+}
+
+/// The refusals that this route can give, beside those of the upstream's own making.
+fn refusals(spec: &RoutesSpec, route: &RouteSpec, has_body: bool) -> Vec<(&'static str, &'static str)> {
+    let access = access(spec, route);
+    let proves = !matches!(access, AuthSpec::Word(AuthWord::Public));
+    let page = route.to.builtin;
+    let auth_body = page.and_then(schemas::request_of).is_some();
+    let auth_page = page.is_some_and(is_auth);
+    let upstream = route.to.pool.is_some() || route.to.aggregate.is_some();
+    let all_parts_may_fail = route.to.aggregate.as_ref().is_none_or(|parts| parts.on_failure == PartFailure::Fail);
+    let guarded = spec.flood_guard.is_some() && !page.is_some_and(Builtin::is_for_machines);
+    let limited = guarded || !limits(spec, route).is_empty();
+    [
+        (has_body, "400", "Invalid request"),
+        (proves || matches!(page, Some(Builtin::AuthLogin | Builtin::AuthRefresh)), "401", "Not authenticated"),
+        (
+            matches!(access, AuthSpec::Roles(_)) || route.allow_from.is_some() || page == Some(Builtin::AuthRegister),
+            "403",
+            "Forbidden",
+        ),
+        (matches!(page, Some(Builtin::ServiceHealth | Builtin::Docs)), "404", "Resource not found"),
+        (has_body, "413", "Body too large"),
+        (has_body && (auth_body || !route.body.content_types.is_empty()), "415", "Unsupported content type"),
+        (auth_body, "422", "Invalid fields"),
+        (limited, "429", "Too many requests"),
+        (true, "500", "Internal error"),
+        (upstream, "502", "Invalid answer of the service"),
+        (upstream && all_parts_may_fail || auth_page || proves, "503", "Service unavailable"),
+        (upstream && all_parts_may_fail, "504", "The service did not answer in time"),
+    ]
+    .into_iter()
+    .filter_map(|(applies, status, text)| applies.then_some((status, text)))
+    .collect()
+}
+
+fn is_auth(page: Builtin) -> bool {
+    use Builtin as B;
+    matches!(page, B::AuthRegister | B::AuthLogin | B::AuthRefresh | B::AuthLogout | B::AuthMe)
+}

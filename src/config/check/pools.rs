@@ -1,0 +1,118 @@
+//! Checks of `pools`, `limits` and `cors`.
+
+use std::collections::{HashMap, HashSet};
+
+use super::text::{is_name, origin_problem};
+use crate::config::report::Report;
+use crate::config::spec::{PoolSpec, RoutesSpec};
+use crate::model::endpoint::Endpoint;
+use crate::model::units::Span;
+
+/// Checks all pools.
+pub(super) fn check(spec: &RoutesSpec, report: &mut Report) {
+    let mut services: HashMap<String, &str> = HashMap::new();
+    for (name, pool) in &spec.pools {
+        let at = format!("pools.{name}");
+        if !is_name(name, '-') {
+            report.add(&*at, "a pool's name has lower-case letters, digits and `-`, at most 64");
+        }
+        let service = pool.service(name);
+        if pool.service.is_some() && !is_name(&service, '_') {
+            report.add(format!("{at}.service"), "a service's name has lower-case letters, digits and `_`, at most 64");
+        }
+        if let Some(other) = services.insert(service.clone(), name) {
+            report.add(format!("{at}.service"), format!("the pool {other:?} is the service {service:?} already"));
+        }
+        targets(&at, pool, report);
+        numbers(&at, pool, report);
+    }
+}
+
+fn targets(at: &str, pool: &PoolSpec, report: &mut Report) {
+    let at = format!("{at}.targets");
+    if pool.targets.is_empty() {
+        report.add(&*at, "a pool needs at least one target");
+    }
+    let mut seen = HashSet::new();
+    for text in &pool.targets {
+        match text.parse::<Endpoint>() {
+            Err(problem) => report.add(&*at, format!("{text:?}: {problem}")),
+            Ok(target) => {
+                if !seen.insert(target) {
+                    report.add(&*at, format!("{text:?} stands here twice"));
+                }
+            }
+        }
+    }
+}
+
+fn numbers(at: &str, pool: &PoolSpec, report: &mut Report) {
+    if let Some(health) = &pool.health {
+        match super::path::parameters(&health.path) {
+            Err(problem) => report.add(format!("{at}.health.path"), problem),
+            Ok(names) if !names.is_empty() => {
+                report.add(format!("{at}.health.path"), "a probe's path has no parameters")
+            }
+            Ok(_) => {}
+        }
+        positive(format!("{at}.health.every"), health.every, report);
+        positive(format!("{at}.health.timeout"), health.timeout, report);
+        for (key, count) in [("rise", health.rise), ("fall", health.fall)] {
+            at_least_one(format!("{at}.health.{key}"), count, report);
+        }
+    }
+    positive(format!("{at}.breaker.open_for"), pool.breaker.open_for, report);
+    at_least_one(format!("{at}.breaker.close_after"), pool.breaker.close_after, report);
+    let timeouts = &pool.timeouts;
+    for (key, span) in
+        [("connect", timeouts.connect), ("read", timeouts.read), ("write", timeouts.write), ("idle", timeouts.idle)]
+    {
+        positive(format!("{at}.timeouts.{key}"), span, report);
+    }
+    positive(format!("{at}.resolve_every"), pool.resolve_every, report);
+}
+
+/// Most that a span may be: 365 days, so that sums of spans and clock readings stay in range.
+const MAX_SPAN: std::time::Duration = std::time::Duration::from_secs(365 * 86_400);
+
+/// A span of time that must not be zero.
+pub(super) fn positive(path: String, span: Span, report: &mut Report) {
+    if span.0.is_zero() {
+        report.add(path, "must be longer than zero");
+    } else if span.0 > MAX_SPAN {
+        report.add(path, "must be at most 365d");
+    }
+}
+
+fn at_least_one(path: String, count: u32, report: &mut Report) {
+    if count == 0 {
+        report.add(path, "must be at least 1");
+    }
+}
+
+/// Checks all limit policies.
+pub(super) fn check_limits(spec: &RoutesSpec, report: &mut Report) {
+    for (name, limit) in &spec.limits {
+        let at = format!("limits.{name}");
+        if !is_name(name, '-') {
+            report.add(&*at, "a policy's name has lower-case letters, digits and `-`, at most 64");
+        }
+        match (&limit.rate, &limit.roles) {
+            (Some(_), Some(_)) => report.add(&*at, "give `rate` or `roles`, not both"),
+            (None, None) => report.add(&*at, "give `rate` (the same for everybody) or `roles` (a rate per role)"),
+            _ => {}
+        }
+    }
+}
+
+/// Checks the cross-origin rules.
+pub(super) fn check_cors(spec: &RoutesSpec, report: &mut Report) {
+    let mut seen = HashSet::new();
+    for origin in &spec.cors.origins {
+        if let Some(problem) = origin_problem(origin) {
+            report.add("cors.origins", format!("{origin:?}: {problem}"));
+        } else if !seen.insert(origin) {
+            report.add("cors.origins", format!("{origin:?} stands here twice"));
+        }
+    }
+}

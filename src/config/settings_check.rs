@@ -1,0 +1,362 @@
+//! From the shape of `gateway.yaml` and the variables to [`Settings`], with all problems at once.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::decode::{Decoded, decode};
+use super::env::Env;
+use super::locate::Lines;
+use super::problem::Problems;
+use super::report::Report;
+use super::settings::{
+    ADMIN, ANY, AccessLog, Admin, Drain, Environment, Listen, Log, LogLevel, Passwords, Settings, Tls, TokenSecret,
+    Tokens,
+};
+use super::settings_spec::{
+    AdminSpec, DrainSpec, ListenSpec, LogSpec, PasswordsSpec, SettingsSpec, TlsSpec, TokensSpec,
+};
+use super::variables::Variables;
+use super::{secret, tls};
+use crate::model::units::Span;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+/// Longest span of any setting: ten years.
+const MAX_SPAN: Duration = Duration::from_secs(3_650 * 86_400);
+const MAX_THREADS: usize = 1_024;
+
+/// See [`Settings::parse`].
+pub(super) fn settings(file: &str, text: Option<&str>, env: &Env) -> Result<Settings, Problems> {
+    let Decoded { value, report } = shape(file, text, env);
+    let mut checker = Checker { report, variables: Variables::new(env) };
+    let settings = checker.settings(value.unwrap_or_default());
+    let Problems(mut problems) = checker.report.finish();
+    problems.append(&mut checker.variables.problems);
+    if problems.is_empty() { Ok(settings) } else { Err(Problems(problems)) }
+}
+
+/// See [`super::settings::data_dir`].
+pub(super) fn data_dir(file: &str, text: Option<&str>, env: &Env) -> Result<PathBuf, Problems> {
+    let Decoded { value, report } = shape(file, text, env);
+    match value {
+        Some(spec) => Ok(folder(&Variables::new(env), spec.data_dir)),
+        None => Err(report.finish()),
+    }
+}
+
+fn folder(variables: &Variables<'_>, file: Option<PathBuf>) -> PathBuf {
+    variables.text("DATA_DIR").map(PathBuf::from).or(file).unwrap_or("data".into())
+}
+
+fn shape(file: &str, text: Option<&str>, env: &Env) -> Decoded<SettingsSpec> {
+    match text {
+        Some(text) if !is_blank(text) => decode(file, text, env),
+        _ => Decoded { value: Some(SettingsSpec::default()), report: Report::new(file, Lines::default()) },
+    }
+}
+
+/// A file with nothing but comments is a file of defaults.
+fn is_blank(text: &str) -> bool {
+    text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'))
+}
+
+struct Checker<'e> {
+    report: Report,
+    variables: Variables<'e>,
+}
+
+impl Checker<'_> {
+    fn settings(&mut self, spec: SettingsSpec) -> Settings {
+        let variable = self.variables.read("ENVIRONMENT", "development, staging, production or testing", |text| {
+            Environment::ALL.into_iter().find(|environment| environment.as_str().eq_ignore_ascii_case(text))
+        });
+        let environment = variable.or(spec.environment).unwrap_or_default();
+        let debug = self.variables.flag("DEBUG").or(spec.debug).unwrap_or(false);
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        self.refuse_stores();
+        Settings {
+            environment,
+            debug,
+            data_dir: folder(&self.variables, spec.data_dir),
+            threads: {
+                let file = self.count("threads", spec.threads, cpus, 1, MAX_THREADS);
+                self.variables.count("WORKERS", MAX_THREADS).unwrap_or(file)
+            },
+            trusted_proxies: spec.trusted_proxies.0,
+            metrics_enabled: self.variables.flag("METRICS_ENABLED").or(spec.metrics_enabled).unwrap_or(true),
+            listen: self.listen(spec.listen),
+            admin: self.admin(spec.admin),
+            log: self.log(spec.log),
+            tokens: self.tokens(spec.tokens, environment),
+            passwords: self.passwords(&spec.passwords, cpus),
+            drain: self.drain(&spec.drain),
+        }
+    }
+
+    /// This version has the embedded store only, which makes its own tables: INIT_DB is not looked at. Going on as if these were unset would split the state of replicas.
+    fn refuse_stores(&mut self) {
+        if self.variables.text("DATABASE_URL").is_some() {
+            let message =
+                "PostgreSQL comes with a later version; unset it: accounts are then kept in the embedded store";
+            self.variables.refuse("DATABASE_URL", message);
+        }
+        if self.variables.text("REDIS_URL").is_some() {
+            let message = "Redis comes with a later version; unset it: limits and sessions are then kept in this process, \
+                           so run one replica";
+            self.variables.refuse("REDIS_URL", message);
+        }
+    }
+
+    fn listen(&mut self, spec: ListenSpec) -> Listen {
+        let variable = self.variables.count("PORT", 65_535).and_then(|port| u16::try_from(port).ok());
+        if spec.port == Some(0) {
+            self.report.add("listen.port", "expected a port from 1 to 65535");
+        }
+        let max_header_bytes =
+            spec.max_header_bytes.map_or(64 << 10, |size| usize::try_from(size.0).unwrap_or(usize::MAX));
+        if !((4 << 10)..=(1 << 20)).contains(&max_header_bytes) {
+            self.report.add("listen.max_header_bytes", "must be from 4KiB to 1MiB");
+        }
+        Listen {
+            address: spec.address.unwrap_or(ANY),
+            port: variable.or(spec.port).unwrap_or(5050),
+            tls: spec.tls.map(|tls| self.tls(tls)),
+            max_connections: self.count("listen.max_connections", spec.max_connections, 10_000, 1, 1_000_000),
+            max_connections_per_address: spec.max_connections_per_address.unwrap_or(1_000),
+            header_timeout: self.span("listen.header_timeout", spec.header_timeout, Duration::from_secs(10)),
+            keepalive: self.span("listen.keepalive", spec.keepalive, Duration::from_secs(75)),
+            max_header_bytes,
+            max_headers: self.count("listen.max_headers", spec.max_headers, 100, 16, 1_000),
+        }
+    }
+
+    fn tls(&mut self, spec: TlsSpec) -> Tls {
+        if let Err(message) = tls::certificates(&spec.cert) {
+            self.report.add("listen.tls.cert", message);
+        }
+        if let Err(message) = tls::private_key(&spec.key) {
+            self.report.add("listen.tls.key", message);
+        }
+        Tls { cert: spec.cert, key: spec.key }
+    }
+
+    fn admin(&mut self, spec: AdminSpec) -> Admin {
+        let address = spec.address.unwrap_or(ADMIN);
+        if !address.ip().is_loopback() && !spec.allow_remote {
+            let message = "anybody who reaches this address could run the gateway; use 127.0.0.1, or say \
+                           `admin.allow_remote: true`";
+            self.report.add("admin.address", message);
+        }
+        Admin { address }
+    }
+
+    fn log(&mut self, spec: LogSpec) -> Log {
+        let variable = self.variables.read("LOG_LEVEL", "trace, debug, info, warn or error", LogLevel::read);
+        let access = match spec.access.as_deref() {
+            None | Some("stdout") => AccessLog::Stdout,
+            Some("off") => AccessLog::Off,
+            Some(path) if path.contains('/') => AccessLog::File(path.into()),
+            Some(_) => {
+                self.report.add("log.access", "expected stdout, off, or the path of a file, with a `/` in it");
+                AccessLog::Off
+            }
+        };
+        Log { level: variable.or(spec.level).unwrap_or(LogLevel::Info), access }
+    }
+
+    fn tokens(&mut self, spec: TokensSpec, environment: Environment) -> Tokens {
+        const ONE: &str = "expected HS256: other algorithms come with a later version";
+        if self.variables.text("JWT_ALGORITHM").is_some_and(|algorithm| algorithm != "HS256") {
+            self.variables.refuse("JWT_ALGORITHM", ONE);
+        } else if spec.algorithm.as_deref().is_some_and(|algorithm| algorithm != "HS256") {
+            self.report.add("tokens.algorithm", ONE);
+        }
+        let issuer = spec.issuer.unwrap_or("supersmartmatch-gateway".to_owned());
+        if issuer.is_empty() || issuer.len() > 256 {
+            self.report.add("tokens.issuer", "must have 1 to 256 characters");
+        }
+        let access = if environment == Environment::Production { 2 * HOUR } else { 24 * HOUR };
+        let access = self.span("tokens.access_ttl", spec.access_ttl, access);
+        let refresh = self.span("tokens.refresh_ttl", spec.refresh_ttl, 7 * DAY);
+        let session = self.span("tokens.session_ttl", spec.session_ttl, 30 * DAY);
+        let access_ttl = self.variables.span("JWT_EXPIRE_HOURS", HOUR, 8_760).unwrap_or(access);
+        let refresh_ttl = self.variables.span("JWT_REFRESH_EXPIRE_DAYS", DAY, 365).unwrap_or(refresh);
+        if spec.session_ttl.is_some() && session < refresh_ttl {
+            self.report
+                .add("tokens.session_ttl", "must not be shorter than the time a session may be idle (refresh_ttl)");
+        }
+        let session_ttl = session.max(refresh_ttl); // the default follows a longer idle time
+        let secret = self.secret(spec.secret_file, environment);
+        Tokens { secret, issuer, access_ttl, refresh_ttl, session_ttl }
+    }
+
+    fn secret(&mut self, file: Option<PathBuf>, environment: Environment) -> TokenSecret {
+        if let Some(text) = self.variables.text("JWT_SECRET") {
+            let given = SecretString::from(text.to_owned());
+            if let Some(refusal) = secret::refusal(&given) {
+                self.variables.refuse("JWT_SECRET", refusal);
+            }
+            return TokenSecret::Given(given);
+        }
+        if let Some(path) = file {
+            let name = path.display().to_string();
+            match super::routes::read(&path, &name) {
+                Ok(text) => {
+                    let given = SecretString::from(text.trim().to_owned());
+                    if let Some(refusal) = secret::refusal(&given) {
+                        self.report.add("tokens.secret_file", format!("the secret in {name} {refusal}"));
+                    }
+                    return TokenSecret::Given(given);
+                }
+                Err(problems) => self.report.add("tokens.secret_file", problems.to_string()),
+            }
+        } else if !environment.may_generate_secret() {
+            self.variables.refuse("JWT_SECRET", secret::missing(environment.as_str()));
+        }
+        TokenSecret::Generate
+    }
+
+    fn passwords(&mut self, spec: &PasswordsSpec, cpus: usize) -> Passwords {
+        let half = (cpus / 2).max(1);
+        Passwords {
+            parallel_hashes: self.count("passwords.parallel_hashes", spec.parallel_hashes, half, 1, MAX_THREADS),
+            queue: self.count("passwords.queue", spec.queue, 64, 1, 100_000),
+        }
+    }
+
+    fn drain(&mut self, spec: &DrainSpec) -> Drain {
+        Drain {
+            delay: spec.delay.map_or(Duration::ZERO, |span| span.0.min(MAX_SPAN)),
+            grace: self.span("drain.grace", spec.grace, Duration::from_secs(30)),
+        }
+    }
+
+    fn count(&mut self, key: &str, given: Option<usize>, default: usize, least: usize, most: usize) -> usize {
+        let value = given.unwrap_or(default);
+        if given.is_some_and(|given| !(least..=most).contains(&given)) {
+            self.report.add(key, format!("must be from {least} to {most}"));
+        }
+        value
+    }
+
+    fn span(&mut self, key: &str, given: Option<Span>, default: Duration) -> Duration {
+        let value = given.map_or(default, |span| span.0);
+        if value.is_zero() || value > MAX_SPAN {
+            self.report.add(key, "must be longer than zero and at most 3650d");
+        }
+        value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use secrecy::ExposeSecret;
+
+    const SECRET: &str = "kX2v9Qm4Lr7TzBn1Wc8Yp5Hd3Jf6Gs0A";
+
+    fn good(text: Option<&str>, env: &[(&str, &str)]) -> Settings {
+        settings("f", text, &Env::from_pairs(env.iter().copied())).unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    #[test]
+    fn defaults_are_the_documented_ones_and_the_shipped_file_says_them() {
+        let shipped = include_str!("../../conf/gateway.yaml");
+        let (none, file) = (good(None, &[]), good(Some(shipped), &[]));
+        assert_eq!(format!("{none:?}"), format!("{file:?}"));
+        assert_eq!(none.listen.socket().to_string(), "0.0.0.0:5050");
+        assert_eq!(none.admin.address.to_string(), "127.0.0.1:5059");
+        assert_eq!((none.tokens.access_ttl, none.tokens.refresh_ttl), (24 * HOUR, 7 * DAY));
+        assert!(matches!(none.tokens.secret, TokenSecret::Generate));
+    }
+
+    #[test]
+    fn a_variable_beats_the_file() {
+        let text = "listen: { port: 1 }\nthreads: 9\nlog: { level: error }\ntokens: { access_ttl: 1m }\n";
+        let env =
+            [("PORT", "8080"), ("WORKERS", "3"), ("LOG_LEVEL", "WARNING"), ("JWT_EXPIRE_HOURS", "5"), ("DEBUG", "")];
+        let settings = good(Some(text), &env);
+        assert_eq!((settings.listen.port, settings.threads, settings.log.level), (8080, 3, LogLevel::Warn));
+        assert_eq!((settings.tokens.access_ttl, settings.debug), (5 * HOUR, false));
+    }
+
+    #[test]
+    fn the_data_folder_is_the_variables_then_the_files_then_data() {
+        let of = |text, env: &[(&str, &str)]| {
+            data_dir("f", text, &Env::from_pairs(env.iter().copied())).unwrap().display().to_string()
+        };
+        let file = Some("data_dir: /from-file\nlisten: { port: no }\n");
+        assert_eq!(of(file, &[("DATA_DIR", "/from-env")]), "/from-env");
+        assert_eq!(of(file, &[("DATA_DIR", "")]), "/from-file");
+        assert_eq!(of(None, &[]), "data");
+        assert!(data_dir("f", Some("a: ["), &Env::default()).is_err());
+    }
+
+    #[test]
+    fn the_shipped_file_names_every_key() {
+        let shipped = include_str!("../../conf/gateway.yaml");
+        for section in ["", "listen", "admin", "log", "tokens", "passwords", "drain"] {
+            let nothing = "\"zz\": 1";
+            let text =
+                if section.is_empty() { format!("{{ {nothing} }}") } else { format!("{section}: {{ {nothing} }}") };
+            let problems = super::settings("f", Some(&text), &Env::default()).unwrap_err().to_string();
+            let (_, known) = problems.split_once("known: ").unwrap();
+            for key in known.split(", ") {
+                assert!(shipped.contains(&format!("{key}:")), "{section}.{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn production_shortens_access_tokens() {
+        let settings = good(None, &[("ENVIRONMENT", "production"), ("JWT_SECRET", SECRET)]);
+        assert_eq!(settings.tokens.access_ttl, 2 * HOUR);
+        assert!(!format!("{settings:?}").contains(SECRET));
+    }
+
+    #[test]
+    fn a_longer_idle_time_lengthens_the_default_session() {
+        assert_eq!(good(None, &[("JWT_REFRESH_EXPIRE_DAYS", "90")]).tokens.session_ttl, 90 * DAY);
+    }
+
+    #[test]
+    fn secrets_and_tls_files_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let pem = |kind: &str| format!("-----BEGIN {kind}-----\nMAMCAQA=\n-----END {kind}-----\n");
+        let (cert, key) = (write("tls.crt", &pem("CERTIFICATE")), write("tls.key", &pem("PRIVATE KEY")));
+        let secret = write("jwt", &format!("{SECRET}\n"));
+        let text = format!("listen: {{ tls: {{ cert: {cert}, key: {key} }} }}\ntokens: {{ secret_file: {secret} }}\n");
+        let settings = good(Some(&text), &[]);
+        assert!(settings.listen.tls.is_some());
+        assert!(matches!(settings.tokens.secret, TokenSecret::Given(given) if given.expose_secret() == SECRET));
+
+        let swapped = format!("listen: {{ tls: {{ cert: {key}, key: {cert} }} }}\n");
+        let problems = super::settings("f", Some(&swapped), &Env::default()).unwrap_err().to_string();
+        assert!(
+            problems.contains("has no PEM certificate") && problems.contains("has no PEM private key"),
+            "{problems}"
+        );
+    }
+
+    #[test]
+    fn a_named_file_must_exist() {
+        let missing = std::path::Path::new("/nonexistent/gateway.yaml");
+        let problems = Settings::load(Some(missing), &Env::default()).unwrap_err().to_string();
+        assert!(problems.starts_with("/nonexistent/gateway.yaml: cannot be opened"), "{problems}");
+    }
+
+    #[test]
+    fn secrets_stay_out_of_problems() {
+        let env = Env::from_pairs([("JWT_SECRET", "hunter2"), ("DATABASE_URL", "postgres://u:hunter2@h/d")]);
+        let problems = super::settings("f", Some("listen: { port: \"${JWT_SECRET}\" }\n"), &env).unwrap_err();
+        assert_eq!(problems.0.len(), 3, "{problems}");
+        assert!(!problems.to_string().contains("hunter2"), "{problems}");
+    }
+}

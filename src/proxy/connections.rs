@@ -1,0 +1,243 @@
+//! What is known of each client connection while it lives: whether a request is on it, and since when not.
+//!
+//! The state travels with the connection's task, so a request finds its own without any shared map.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::clock::{Clock, Tick};
+use crate::model::forwarded::subscriber;
+use crate::telemetry::metrics::Gauge;
+
+tokio::task_local! {
+    static CURRENT: Arc<Connection>;
+}
+
+/// Caps and waiting times of client connections.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionLimits {
+    /// Most connections at once; 0 is no cap.
+    pub total: usize,
+    /// Most connections at once from one address (IPv6: one /64); 0 is no cap.
+    pub per_address: usize,
+    /// Longest from the start of a connection to the end of its first request head; kept connections get it on top of
+    /// `keepalive`.
+    pub header_timeout: Duration,
+    /// Longest that a kept connection stays without a byte of a next request.
+    pub keepalive: Duration,
+}
+
+/// Why a connection is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// The process has all it may have.
+    Total,
+    /// The address has all it may have.
+    PerAddress,
+}
+
+impl Refused {
+    /// Its name in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Refused::Total => "total",
+            Refused::PerAddress => "per_address",
+        }
+    }
+}
+
+/// All client connections.
+pub struct Connections {
+    clock: Clock,
+    limits: ConnectionLimits,
+    open: AtomicUsize,
+    gauge: Gauge,
+    requests: AtomicUsize,
+    per_address: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// One client connection.
+struct Connection {
+    busy: AtomicU32,
+    idle_since: AtomicU64,
+    served: AtomicU64,
+}
+
+/// Holds a connection's place under the caps.
+struct Place<'a> {
+    all: &'a Connections,
+    address: Option<IpAddr>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.all.open.fetch_sub(1, Ordering::Relaxed);
+        self.all.gauge.dec();
+        let Some(address) = self.address else { return };
+        let mut counts = self.all.per_address.lock();
+        if let Some(count) = counts.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&address);
+            }
+        }
+    }
+}
+
+/// Marks a request in flight, on its connection and in the process, until dropped.
+pub struct InFlight {
+    all: Arc<Connections>,
+    connection: Option<Arc<Connection>>,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.all.requests.fetch_sub(1, Ordering::AcqRel);
+        if let Some(connection) = &self.connection {
+            connection.idle_since.store(self.all.clock.now().0, Ordering::Relaxed);
+            connection.served.fetch_add(1, Ordering::Relaxed);
+            connection.busy.fetch_sub(1, Ordering::Release);
+        }
+    }
+}
+
+impl Connections {
+    /// No connections yet.
+    pub fn new(clock: Clock, limits: ConnectionLimits, gauge: Gauge) -> Arc<Connections> {
+        Arc::new(Connections {
+            clock,
+            limits,
+            open: AtomicUsize::new(0),
+            gauge,
+            requests: AtomicUsize::new(0),
+            per_address: Mutex::new(HashMap::new()),
+        })
+    }
+
+    /// Connections open now.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Requests in flight now.
+    pub fn requests(&self) -> usize {
+        self.requests.load(Ordering::Acquire)
+    }
+
+    /// How long an unused connection is kept.
+    pub fn keepalive(&self) -> Duration {
+        self.limits.keepalive
+    }
+
+    /// Serves one connection under the caps, until `serve` ends or the client is silent for too long.
+    pub async fn guard<T>(
+        &self,
+        address: Option<IpAddr>,
+        serve: impl Future<Output = Option<T>>,
+    ) -> Result<Option<T>, Refused> {
+        let _place = self.take_place(address)?;
+        let connection = Arc::new(Connection {
+            busy: AtomicU32::new(0),
+            idle_since: AtomicU64::new(self.clock.now().0),
+            served: AtomicU64::new(0),
+        });
+        let watchdog = self.silence(connection.clone());
+        tokio::select! {
+            served = CURRENT.scope(connection, serve) => Ok(served),
+            () = watchdog => Ok(None),
+        }
+    }
+
+    /// Ends when the connection has had no request for longer than it may.
+    async fn silence(&self, connection: Arc<Connection>) {
+        loop {
+            let first = connection.served.load(Ordering::Relaxed) == 0;
+            let allowed =
+                if first { self.limits.header_timeout } else { self.limits.keepalive + self.limits.header_timeout };
+            let idle_since = Tick(connection.idle_since.load(Ordering::Relaxed));
+            let silent = self.clock.now().since(idle_since);
+            if connection.busy.load(Ordering::Acquire) > 0 {
+                tokio::time::sleep(allowed).await;
+            } else if silent >= allowed {
+                return;
+            } else {
+                tokio::time::sleep(allowed - silent).await;
+            }
+        }
+    }
+
+    fn take_place(&self, address: Option<IpAddr>) -> Result<Place<'_>, Refused> {
+        let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
+        self.gauge.inc();
+        let mut place = Place { all: self, address: None };
+        if self.limits.total > 0 && open > self.limits.total {
+            return Err(Refused::Total);
+        }
+        let Some(address) = address.map(subscriber).filter(|_| self.limits.per_address > 0) else { return Ok(place) };
+        let mut counts = self.per_address.lock();
+        let count = counts.entry(address).or_insert(0);
+        if *count >= self.limits.per_address {
+            return Err(Refused::PerAddress);
+        }
+        *count += 1;
+        place.address = Some(address);
+        Ok(place)
+    }
+
+    /// Marks the start of a request on the connection that this task serves.
+    pub fn begin_request(self: &Arc<Self>) -> InFlight {
+        self.requests.fetch_add(1, Ordering::AcqRel);
+        let connection = CURRENT.try_with(Arc::clone).ok();
+        if let Some(connection) = &connection {
+            connection.busy.fetch_add(1, Ordering::AcqRel);
+        }
+        InFlight { all: self.clone(), connection }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::metrics::Metrics;
+
+    fn connections(total: usize, per_address: usize) -> Arc<Connections> {
+        let (header_timeout, keepalive) = (Duration::from_secs(10), Duration::from_secs(60));
+        let limits = ConnectionLimits { total, per_address, header_timeout, keepalive };
+        Connections::new(Clock::manual().0, limits, Metrics::new("test").unwrap().connections())
+    }
+
+    fn place<'a>(all: &'a Connections, address: &str) -> Result<Place<'a>, Refused> {
+        all.take_place(Some(address.parse().unwrap()))
+    }
+
+    #[test]
+    fn the_cap_counts_subscribers_in_whatever_form_their_address_comes() {
+        let all = connections(0, 2);
+        let first = place(&all, "192.0.2.1").unwrap();
+        let _second = place(&all, "::ffff:192.0.2.1").unwrap();
+        assert_eq!(place(&all, "192.0.2.1").err(), Some(Refused::PerAddress));
+        assert_eq!(place(&all, "::ffff:192.0.2.1").err(), Some(Refused::PerAddress));
+        drop(first);
+        let _again = place(&all, "::ffff:192.0.2.1").unwrap();
+
+        let _v6 = [place(&all, "2001:db8::1").unwrap(), place(&all, "2001:db8::ffff:1").unwrap()];
+        assert_eq!(place(&all, "2001:db8::2").err(), Some(Refused::PerAddress));
+        let _other = place(&all, "2001:db8:0:1::1").unwrap();
+        assert_eq!(all.open(), 5);
+    }
+
+    #[test]
+    fn places_come_back_and_nothing_of_an_address_stays() {
+        let all = connections(1, 1);
+        let only = place(&all, "192.0.2.1").unwrap();
+        assert_eq!(place(&all, "192.0.2.2").err(), Some(Refused::Total));
+        drop(only);
+        assert_eq!((all.open(), all.per_address.lock().len()), (0, 0));
+    }
+}

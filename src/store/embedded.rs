@@ -1,0 +1,133 @@
+//! The store that needs nothing beside it: one SQLite file, mode 0600, one connection on a thread of its own.
+//!
+//! Callers hand the thread a closure and await its answer, so no proxy thread ever waits for the disk. The file is
+//! in WAL mode: the command line may read and write it while the gateway runs.
+
+mod open;
+mod rows;
+mod sessions;
+mod users;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use async_trait::async_trait;
+use rusqlite::Connection;
+use rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE;
+use tokio::sync::oneshot;
+
+use super::{Credentials, IdentityStore, NewSession, NewUser, Revocation, Session, StoreError, User, UserChange};
+use crate::model::identity::{SessionId, UserId};
+
+/// Calls that may wait for the thread; one more is refused. At some 10 000 calls per second this is 0.1 s of work.
+const QUEUE: usize = 1024;
+
+/// Name of the file in the data folder.
+pub const FILE_NAME: &str = "identity.db";
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// The embedded store. Dropping it ends its thread after the calls in its queue.
+pub struct EmbeddedStore {
+    jobs: SyncSender<Job>,
+}
+
+impl EmbeddedStore {
+    /// Opens or makes the file, and brings it to the current version.
+    pub fn open(path: &Path) -> Result<EmbeddedStore, StoreError> {
+        let connection = open::open(path)?;
+        let (jobs, queue) = sync_channel(QUEUE);
+        std::thread::Builder::new()
+            .name("identity-store".into())
+            .spawn(move || work(connection, &queue))
+            .map_err(|error| StoreError::Unavailable(format!("cannot start its thread: {error}")))?;
+        Ok(EmbeddedStore { jobs })
+    }
+
+    async fn call<T, F>(&self, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (answer, asked) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            // A caller that left needs no answer; what it asked for is done all the same.
+            let _ = answer.send(job(connection));
+        });
+        self.jobs.try_send(job).map_err(|_| StoreError::Unavailable("its queue is full or its thread ended".into()))?;
+        asked.await.map_err(|_| StoreError::Unavailable("the call was lost".into()))?
+    }
+}
+
+fn work(mut connection: Connection, queue: &Receiver<Job>) {
+    while let Ok(job) = queue.recv() {
+        // A transaction that unwinds rolls back when dropped, so the connection stays usable.
+        if catch_unwind(AssertUnwindSafe(|| job(&mut connection))).is_err() {
+            tracing::error!("a call to the identity store panicked; the call failed, the store goes on");
+        }
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> StoreError {
+        match error.sqlite_error() {
+            Some(code) if code.extended_code == SQLITE_CONSTRAINT_UNIQUE => StoreError::Conflict,
+            _ => StoreError::Unavailable(error.to_string()),
+        }
+    }
+}
+
+#[async_trait]
+impl IdentityStore for EmbeddedStore {
+    async fn insert_user(&self, user: NewUser) -> Result<User, StoreError> {
+        self.call(move |connection| users::insert(connection, user)).await
+    }
+
+    async fn credentials(&self, email_key: &str) -> Result<Option<Credentials>, StoreError> {
+        let email_key = email_key.to_owned();
+        self.call(move |connection| users::credentials(connection, &email_key)).await
+    }
+
+    async fn user(&self, id: UserId) -> Result<Option<User>, StoreError> {
+        self.call(move |connection| users::by_id(connection, id)).await
+    }
+
+    async fn users(&self, after: UserId, limit: u32) -> Result<Vec<User>, StoreError> {
+        self.call(move |connection| users::list(connection, after, limit)).await
+    }
+
+    async fn change_user(
+        &self,
+        id: UserId,
+        change: UserChange,
+        now_ms: i64,
+        revoked_until_s: i64,
+    ) -> Result<Option<User>, StoreError> {
+        self.call(move |connection| users::change(connection, id, change, now_ms, revoked_until_s)).await
+    }
+
+    async fn insert_session(&self, session: NewSession) -> Result<Vec<SessionId>, StoreError> {
+        self.call(move |connection| sessions::insert(connection, &session)).await
+    }
+
+    async fn session(&self, sid: SessionId) -> Result<Option<Session>, StoreError> {
+        self.call(move |connection| sessions::by_id(connection, sid)).await
+    }
+
+    async fn rotate_session(&self, sid: SessionId, counter: i64, now_ms: i64) -> Result<bool, StoreError> {
+        self.call(move |connection| sessions::rotate(connection, sid, counter, now_ms)).await
+    }
+
+    async fn end_session(&self, sid: SessionId, now_ms: i64, revoked_until_s: i64) -> Result<bool, StoreError> {
+        self.call(move |connection| sessions::end(connection, sid, now_ms, revoked_until_s)).await
+    }
+
+    async fn revocations_since(&self, revision: i64) -> Result<Vec<Revocation>, StoreError> {
+        self.call(move |connection| sessions::revocations_since(connection, revision)).await
+    }
+
+    async fn purge(&self, now_ms: i64) -> Result<(), StoreError> {
+        self.call(move |connection| sessions::purge(connection, now_ms)).await
+    }
+}

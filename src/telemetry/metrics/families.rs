@@ -1,0 +1,120 @@
+//! The metrics that are counted as things happen: their names, help texts and labels.
+
+use prometheus::core::Collector;
+use prometheus::{
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, Result,
+};
+
+/// Upper bounds of the duration histograms, in seconds.
+const BUCKETS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// One field per metric; docs/metrics.md says what each means.
+pub(super) struct Families {
+    pub(super) requests: IntCounterVec,
+    pub(super) request_duration: HistogramVec,
+    pub(super) rejections: IntCounterVec,
+    pub(super) flagged: IntCounterVec,
+    pub(super) upstream_duration: HistogramVec,
+    pub(super) upstream_attempts: IntCounterVec,
+    pub(super) limit_decisions: IntCounterVec,
+    pub(super) auth_events: IntCounterVec,
+    pub(super) config_generation: IntGauge,
+    pub(super) config_successful: IntGauge,
+    pub(super) config_success_at: IntGauge,
+    pub(super) store_up: IntGaugeVec,
+    pub(super) log_lines_dropped: IntCounter,
+    pub(super) connections: IntGauge,
+    pub(super) connections_refused: IntCounterVec,
+    pub(super) build_info: IntGaugeVec,
+}
+
+/// Name and help text of a metric.
+type Title = (&'static str, &'static str);
+
+const REQUESTS: Title = ("gateway_requests_total", "Finished requests.");
+const REQUEST_DURATION: Title =
+    ("http_server_request_duration_seconds", "Time from the first byte of a request to the last byte of its answer.");
+const REJECTIONS: Title = ("gateway_rejections_total", "Requests that the gateway refused, by error code.");
+const FLAGGED: Title = (
+    "gateway_flagged_requests_total",
+    "Requests that took over 1 s (slow), ended with 5xx (server_error) or brought over 10 MiB (large_upload).",
+);
+const UPSTREAM_DURATION: Title =
+    ("gateway_upstream_request_duration_seconds", "Time from the first try at a target to the end of its answer.");
+const UPSTREAM_ATTEMPTS: Title = ("gateway_upstream_attempts_total", "Tries at targets, by how they ended.");
+const LIMIT_DECISIONS: Title = ("gateway_rate_limit_decisions_total", "Decisions of rate-limit policies.");
+const AUTH_EVENTS: Title = ("gateway_auth_events_total", "Events of accounts, sessions and tokens.");
+const CONFIG_GENERATION: Title = ("gateway_config_generation", "Generation of the route table in force.");
+const CONFIG_SUCCESSFUL: Title = (
+    "gateway_config_last_reload_successful",
+    "Whether the last load of the route table succeeded (1) or was refused (0).",
+);
+const CONFIG_SUCCESS_AT: Title = (
+    "gateway_config_last_reload_success_timestamp_seconds",
+    "Unix time of the last load that found a good route table.",
+);
+const STORE_UP: Title = ("gateway_store_up", "Whether a store answered when last used.");
+const LOG_LINES_DROPPED: Title = ("gateway_log_lines_dropped_total", "Access-log lines that could not be written.");
+const CONNECTIONS: Title = ("gateway_connections", "Open client connections.");
+const CONNECTIONS_REFUSED: Title = ("gateway_connections_refused_total", "Client connections refused, by reason.");
+const BUILD_INFO: Title = ("gateway_build_info", "Always 1; the label says which build.");
+
+struct Desk<'r> {
+    registry: &'r Registry,
+    names: &'r mut Vec<String>,
+}
+
+impl Desk<'_> {
+    fn keep<C: Collector + Clone + 'static>(&mut self, name: &str, made: Result<C>) -> Result<C> {
+        let collector = made?;
+        self.registry.register(Box::new(collector.clone()))?;
+        self.names.push(name.to_owned());
+        Ok(collector)
+    }
+
+    fn counters(&mut self, (name, help): Title, labels: &[&str]) -> Result<IntCounterVec> {
+        self.keep(name, IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    fn counter(&mut self, (name, help): Title) -> Result<IntCounter> {
+        self.keep(name, IntCounter::new(name, help))
+    }
+
+    fn gauges(&mut self, (name, help): Title, labels: &[&str]) -> Result<IntGaugeVec> {
+        self.keep(name, IntGaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    fn gauge(&mut self, (name, help): Title) -> Result<IntGauge> {
+        self.keep(name, IntGauge::new(name, help))
+    }
+
+    fn durations(&mut self, (name, help): Title, labels: &[&str]) -> Result<HistogramVec> {
+        let options = HistogramOpts::new(name, help).buckets(BUCKETS.to_vec());
+        self.keep(name, HistogramVec::new(options, labels))
+    }
+}
+
+impl Families {
+    /// Makes and registers them all, and notes their names.
+    pub(super) fn register(registry: &Registry, names: &mut Vec<String>) -> Result<Families> {
+        let mut desk = Desk { registry, names };
+        Ok(Families {
+            requests: desk.counters(REQUESTS, &["route", "method", "status"])?,
+            request_duration: desk.durations(REQUEST_DURATION, &["method", "route", "status_class"])?,
+            rejections: desk.counters(REJECTIONS, &["route", "code"])?,
+            flagged: desk.counters(FLAGGED, &["route", "flag"])?,
+            upstream_duration: desk.durations(UPSTREAM_DURATION, &["pool"])?,
+            upstream_attempts: desk.counters(UPSTREAM_ATTEMPTS, &["pool", "target", "result"])?,
+            limit_decisions: desk.counters(LIMIT_DECISIONS, &["policy", "decision"])?,
+            auth_events: desk.counters(AUTH_EVENTS, &["event"])?,
+            config_generation: desk.gauge(CONFIG_GENERATION)?,
+            config_successful: desk.gauge(CONFIG_SUCCESSFUL)?,
+            config_success_at: desk.gauge(CONFIG_SUCCESS_AT)?,
+            store_up: desk.gauges(STORE_UP, &["store"])?,
+            log_lines_dropped: desk.counter(LOG_LINES_DROPPED)?,
+            connections: desk.gauge(CONNECTIONS)?,
+            connections_refused: desk.counters(CONNECTIONS_REFUSED, &["reason"])?,
+            build_info: desk.gauges(BUILD_INFO, &["version"])?,
+        })
+    }
+}
