@@ -197,6 +197,8 @@ async fn every_code_for_an_upstreams_faults() {
     Case::new(&gateway, "GET", "/echo/garbage").is(502, "BAD_GATEWAY").await;
     Case::new(&gateway, "GET", "/echo/gone").is(502, "BAD_GATEWAY").await;
     Case::new(&gateway, "GET", "/echo/hang").is(504, "UPSTREAM_TIMEOUT").await;
+    let line = gateway.access_line(|line| line["code"] == "UPSTREAM_TIMEOUT").await;
+    assert_eq!(line["outcome"], "complete", "the refusal was sent whole: {line}");
     origin.kill().await;
     Case::new(&gateway, "GET", "/echo").is(503, "SERVICE_UNAVAILABLE").await;
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Gateway, GatewayConfig, Got, Origin, multipart, send, table};
+use crate::harness::{Answer, Gateway, GatewayConfig, Got, Hold, Origin, multipart, send, table};
 
 const ROUTES: &str = "  - { name: echo, match: { prefix: /echo, methods: [GET] }, to: { pool: echo }, auth: public }
   - { name: json, match: { path: /json, methods: [POST] }, to: { pool: echo }, auth: public, body: { json: true } }
@@ -124,6 +124,27 @@ async fn many_json_bodies_at_once_are_not_held_without_bound() {
     assert!((1..12).contains(&refused), "{refused} of 12 were refused");
     gateway.client.get("/echo").await.expect(200);
     post(&gateway, "/small", "application/json", json_of(LENGTH)).await.expect(200);
+}
+
+#[tokio::test]
+async fn small_bodies_of_unknown_length_take_nothing_from_the_budget() {
+    let route = SMALL.replace("json_max: 1KiB", "json_max: 16MiB");
+    let (origin, gateway) = started(&route).await;
+    let hold = Hold::new();
+    origin.on("/small", Answer::json(200, json!({})).held(&hold));
+    let mut waiting = Vec::new();
+    for _ in 0..8 {
+        let mut raw = gateway.raw().await;
+        let head =
+            "POST /small HTTP/1.1\r\nHost: g\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+        raw.send(format!("{head}2\r\n{{}}\r\n0\r\n\r\n").as_bytes()).await;
+        waiting.push(raw);
+    }
+    origin.wait_count(8).await;
+    hold.release();
+    for raw in &mut waiting {
+        assert_eq!(raw.response().await.expect("an answer").status(), 200);
+    }
 }
 
 #[tokio::test]
