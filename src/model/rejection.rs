@@ -50,7 +50,7 @@ const CODES: [&str; 27] = [
     "UPSTREAM_TIMEOUT",
 ];
 
-/// A reason to refuse. See the contract's table of errors.
+/// A reason to refuse. docs/errors.md lists them for clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rejection {
     /// A body that must be JSON is not.

@@ -101,7 +101,7 @@ pub fn retry_after_seconds(wait: Duration) -> u64 {
 }
 
 impl Rejection {
-    /// The answer that says so: the contract's envelope, or RFC 9457 when the client asked for it.
+    /// The answer that says so: the envelope of docs/errors.md, or RFC 9457 when the client asked for it.
     pub fn reply(&self, context: &ErrorContext<'_>) -> Reply {
         let message = self.message(context.lang);
         let (status, code) = (self.status(), self.code());
