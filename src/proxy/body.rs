@@ -125,7 +125,9 @@ async fn read_whole(
     budget: &JsonBudget,
     memory: &mut Option<OwnedSemaphorePermit>,
 ) -> Result<Result<BytesMut, Rejection>> {
-    let mut body = BytesMut::new();
+    // Room for all of it at once: growing step by step would copy, and take twice the memory. Room costs memory only
+    // where it was written to.
+    let mut body = BytesMut::with_capacity(length.and_then(|length| usize::try_from(length).ok()).unwrap_or(0));
     loop {
         let left = length.map_or(0, |length| length.saturating_sub(body.len() as u64));
         if left <= REPLAY_LIMIT as u64 {

@@ -119,8 +119,8 @@ async fn many_json_bodies_at_once_are_not_held_without_bound() {
             other => panic!("{other:?}"),
         }
     }
-    // The budget, once more for what is being read and grown, and some room.
-    assert!(grown < 144, "grew by {grown} MiB");
+    // The budget (64 MiB), what refused bodies had before the allocator gave it back, and some room; 192 without a bound.
+    assert!(grown < 160, "grew by {grown} MiB");
     assert!((1..12).contains(&refused), "{refused} of 12 were refused");
     gateway.client.get("/echo").await.expect(200);
     post(&gateway, "/small", "application/json", json_of(LENGTH)).await.expect(200);
