@@ -11,6 +11,10 @@ use crate::harness::{GatewayConfig, PATIENCE, until};
 async fn the_tour_works_when_pasted() {
     let folder = Folder::new(&GatewayConfig::shipped());
     std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/routes.yaml"), folder.path("routes.yaml")).unwrap();
+    // Beside a gateway that runs with the usual ports.
+    std::fs::create_dir_all(folder.path("conf")).unwrap();
+    let settings = format!("admin: {{ address: \"127.0.0.1:{}\" }}\n", free_port());
+    std::fs::write(folder.path("conf/gateway.yaml"), settings).unwrap();
     let env = HashMap::from([("PORT".to_owned(), free_port().to_string())]);
     let mut demo = folder.command(&["demo"], &env).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let (said, events) = (collect(demo.stdout.take().unwrap()), collect(demo.stderr.take().unwrap()));
