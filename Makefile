@@ -8,7 +8,7 @@ help: ## List the targets
 setup: ## Install what a build needs (C compiler, cmake); does nothing when it is there
 	@scripts/setup.sh
 
-setup-test: ## As setup, and what the tests need besides (promtool)
+setup-test: ## As setup, and what the tests need besides (PostgreSQL, Redis, openssl, promtool)
 	@scripts/setup.sh test
 
 run: setup ## The gateway on port 5050 in front of demo services, with a user per role and curl lines to paste

@@ -7,6 +7,7 @@
 use std::hint::black_box;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -14,13 +15,19 @@ use futures_util::FutureExt as _;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Method, Request};
 use secrecy::ExposeSecret as _;
-use ssm_gateway::accounts::{Accounts, AccountsConfig, Authenticator, Registration};
+use ssm_gateway::accounts::api_keys::X_API_KEY;
+use ssm_gateway::accounts::keys::{KeyFolder, Signing};
+use ssm_gateway::accounts::{
+    Accounts, AccountsConfig, ApiKeyRequest, ApiKeys, Authenticator, KeyRing, KeySource, Origin, Registration,
+};
+use ssm_gateway::audit::Audit;
 use ssm_gateway::clock::Clock;
 use ssm_gateway::config::{env::Env, routes};
 use ssm_gateway::filters::Exchange;
 use ssm_gateway::filters::body::BodyRules;
 use ssm_gateway::filters::catalog::{self, FilterHandles};
 use ssm_gateway::filters::rate_limit::buckets::{Buckets, Check, Key, Subject};
+use ssm_gateway::model::algorithm::TokenAlgorithm;
 use ssm_gateway::model::gcra::Quota;
 use ssm_gateway::model::identity::{Client, UserId};
 use ssm_gateway::model::path::canonicalize;
@@ -98,13 +105,37 @@ fn bucket(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The identity part of an authenticated request, the flood guard before it, and the whole chain around it.
-fn identity_and_chain(criterion: &mut Criterion) {
-    let world = World::new();
+/// The identity part of an authenticated request, per algorithm: from the header to who asks, revocation included.
+fn identity(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("identity");
+    for algorithm in TokenAlgorithm::ALL {
+        let world = World::new(algorithm);
+        let now = Clock::system().unix_seconds();
+        let ask = |at: i64| world.authenticator.authenticate(&world.headers, at).expect("a good token");
+        group.bench_function(BenchmarkId::new("cached", algorithm), |bencher| bencher.iter(|| black_box(ask(now))));
+        // A verdict is remembered for a minute from when it was given: each of these two moments is outside of the
+        // other's minute, so every call verifies the signature and remembers it.
+        let mut at = now;
+        group.bench_function(BenchmarkId::new("not_cached", algorithm), |bencher| {
+            bencher.iter(|| {
+                at = if at == now { now + 100 } else { now };
+                black_box(ask(at))
+            });
+        });
+    }
+    group.finish();
+}
+
+/// The flood guard, and the whole chain around the identity.
+fn chain(criterion: &mut Criterion) {
+    let world = World::new(TokenAlgorithm::Hs256);
     let clock = Clock::system();
-    criterion.bench_function("token/cached", |bencher| {
-        bencher.iter(|| black_box(world.authenticator.authenticate(&world.headers, clock.unix_seconds())));
-    });
+    let (known, unknown) = (key_headers(&world.api_key), key_headers(UNKNOWN_KEY));
+    for (case, headers) in [("known", known), ("unknown", unknown)] {
+        criterion.bench_function(&format!("api_key/{case}"), |bencher| {
+            bencher.iter(|| black_box(world.api_keys.authenticate(black_box(&headers), clock.unix_seconds()).is_ok()));
+        });
+    }
     criterion.bench_function("flood_guard/charged", |bencher| {
         bencher.iter(|| black_box(world.guard.check(IpAddr::V4(Ipv4Addr::LOCALHOST), clock.now())));
     });
@@ -131,9 +162,18 @@ struct World {
     headers: HeaderMap,
     head: http::request::Parts,
     chain: ssm_gateway::filters::chain::Chain,
+    api_keys: Arc<ApiKeys>,
+    api_key: String,
     guard: FloodGuard,
     _folder: tempfile::TempDir,
     _runtime: tokio::runtime::Runtime,
+}
+
+/// Well formed, with the right checksum, and never given out.
+const UNKNOWN_KEY: &str = "ssm_AAAAAAAA_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA1hgyYC";
+
+fn key_headers(key: &str) -> HeaderMap {
+    HeaderMap::from_iter([(X_API_KEY, HeaderValue::try_from(key).expect("a header"))])
 }
 
 const TABLE: &str = "
@@ -150,17 +190,46 @@ routes:
     limits: [match, per-role]
 ";
 
+/// Keys of one algorithm, those in files in `folder`.
+fn ring(algorithm: TokenAlgorithm, folder: &Path) -> KeyRing {
+    let signing = match algorithm {
+        TokenAlgorithm::Hs256 => Signing::Secret("a secret of thirty-two bytes at least".into()),
+        TokenAlgorithm::KeyFile(algorithm) => Signing::KeyFiles(algorithm),
+    };
+    let source = KeySource { signing, accepted: Vec::new(), folder: KeyFolder::new(folder.to_owned()) };
+    source.generate_missing(Clock::system().wall()).expect("keys");
+    source.load().expect("a ring")
+}
+
+/// The last of a hundred keys: look-ups happen in a table of some size.
+async fn make_keys(accounts: &Accounts, user: UserId) -> String {
+    let request = ApiKeyRequest {
+        name: "bench".parse().expect("a name"),
+        user,
+        role: None,
+        routes: vec!["match".to_owned()],
+        expires_at_ms: None,
+        created_by: None,
+    };
+    let mut issued = None;
+    for _ in 0..100 {
+        issued = accounts.create_api_key(request.clone(), &Origin::default()).await.ok();
+    }
+    issued.expect("a key").secret.expose_secret().to_owned()
+}
+
 impl World {
-    fn new() -> World {
+    fn new(algorithm: TokenAlgorithm) -> World {
         let folder = tempfile::tempdir().expect("a folder");
+        let ring = ring(algorithm, &folder.path().join("keys"));
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let store = Arc::new(EmbeddedStore::open(&folder.path().join("identity.db")).expect("a store"));
         let metrics = Metrics::new("bench").expect("metrics");
-        let (accounts, access) = runtime.block_on(async {
-            let secret = "a secret of thirty-two bytes at least".into();
-            let accounts = Accounts::open(store, secret, AccountsConfig::default(), Clock::system(), metrics.clone())
-                .await
-                .expect("accounts");
+        let (accounts, access, api_key) = runtime.block_on(async {
+            let accounts =
+                Accounts::open(store, ring, AccountsConfig::default(), Clock::system(), metrics.clone(), Audit::off())
+                    .await
+                    .expect("accounts");
             let email: ssm_gateway::accounts::Email = "bench@example.com".parse().expect("an address");
             let password = ssm_gateway::accounts::NewPassword::parse("a good long one".into(), Some(&email));
             let registration = Registration {
@@ -169,21 +238,28 @@ impl World {
                 password: password.expect("a password"),
                 role: Role::Candidat,
             };
-            let pair = accounts.register(registration).await.expect("an account");
-            (accounts, pair.access.expose_secret().to_owned())
+            let pair = accounts.register(registration, &Origin::default()).await.expect("an account");
+            let api_key = make_keys(&accounts, pair.user.id).await;
+            (accounts, pair.access.expose_secret().to_owned(), api_key)
         });
         let value = HeaderValue::try_from(format!("Bearer {access}")).expect("a header");
         let head = Request::post("/match").header(AUTHORIZATION, value).header("host", "gateway");
         let (head, ()) = head.header("content-length", "0").body(()).expect("a request").into_parts();
         let table = routes::parse("bench", TABLE, &Env::default()).expect("a table").spec;
-        let handles =
-            FilterHandles { authenticator: accounts.authenticator(), buckets: Arc::new(Buckets::new(1000)), metrics };
+        let handles = FilterHandles {
+            authenticator: accounts.authenticator(),
+            api_keys: accounts.api_keys(),
+            buckets: Arc::new(Buckets::new(1000)),
+            metrics,
+        };
         let flood = table.flood_guard.as_ref().expect("a guard");
         let route = table.routes.first().expect("a route");
         let chain =
             catalog::chain(route, &table, &BodyRules::new(1 << 20, &[], false, 1 << 20), &handles).expect("a chain");
         World {
             authenticator: accounts.authenticator(),
+            api_keys: accounts.api_keys(),
+            api_key,
             headers: head.headers.clone(),
             head,
             chain,
@@ -194,5 +270,5 @@ impl World {
     }
 }
 
-criterion_group!(benches, route_lookup, canonical_path, bucket, identity_and_chain);
+criterion_group!(benches, route_lookup, canonical_path, bucket, identity, chain);
 criterion_main!(benches);

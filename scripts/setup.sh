@@ -62,6 +62,27 @@ get_promtool() {
     dpkg-deb --fsys-tarfile "$dir"/prometheus_*.deb | tar -x -C "$dir" ./usr/bin/promtool && rm -f "$dir"/prometheus_*.deb
 }
 
+# Servers that tests start for themselves, on ports of their own; openssl makes their certificates. Debian would start
+# services of its own on installing them: a policy forbids that meanwhile (invoke-rc.d(8)).
+servers=()
+have initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || servers+=(postgresql)
+have redis-server || servers+=(redis-server)
+have openssl || servers+=(openssl)
+
+install_servers() {
+    local policy=/usr/sbin/policy-rc.d made='' status=0
+    if [[ ! -e $policy ]] && as_root sh -c "printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy"; then
+        made=yes
+    fi
+    (install_packages "$@") || status=$?
+    [[ -z $made ]] || as_root rm -f "$policy"
+    return "$status"
+}
+
+if [[ ${1:-} == test ]] && ((${#servers[@]} > 0)); then
+    install_servers "${servers[@]}"
+fi
+
 if [[ ${1:-} == test ]] && ! promtool_path >/dev/null; then
     echo "setup: fetching promtool"
     get_promtool || echo "setup: no promtool (Debian's package prometheus); the alert rules' tests will be skipped" >&2

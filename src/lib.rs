@@ -11,6 +11,8 @@ pub mod telemetry;
 
 pub mod store;
 
+pub mod audit;
+
 pub mod accounts;
 
 pub mod upstream;
@@ -29,3 +31,6 @@ pub mod server;
 pub mod demo;
 
 pub mod cli;
+
+#[cfg(test)]
+mod testkit;

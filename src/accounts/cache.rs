@@ -75,17 +75,15 @@ fn fresh(entry: &Entry, now: i64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::identity::{SessionId, TokenId, UserId};
+    use crate::model::identity::{ApiKeyId, Credential, UserId};
     use crate::model::role::Role;
-    use uuid::Uuid;
 
     fn identity(user: i64) -> Identity {
         Identity {
             user: UserId(user),
             email: "a@b.fr".into(),
             role: Role::Candidat,
-            session: SessionId(Uuid::nil()),
-            token: TokenId(Uuid::nil()),
+            credential: Credential::ApiKey(ApiKeyId(1)),
             issued_at: 0,
             expires_at: 1000,
         }

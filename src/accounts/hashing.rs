@@ -1,18 +1,19 @@
-//! Argon2id hashes on a bounded pool, away from the proxy's threads.
+//! Password hashes on a bounded pool, away from the proxy's threads.
 //!
 //! So many at once, so many waiting; one more is refused with an honest `Retry-After`. A caller that leaves gives
 //! its place in the queue free.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use argon2::password_hash::phc::PasswordHash;
-use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
+use argon2::{Algorithm, Argon2, Params, PasswordHasher, Version};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Semaphore;
 
+use super::hash_threads::HashThreads;
 use super::password::canonical;
+use super::stored_hash::{Verdict, Work, bcrypt_cost, judge};
 use crate::clock::Clock;
 use crate::model::rejection::Rejection;
 
@@ -27,6 +28,13 @@ pub struct HashCost {
     pub lanes: u32,
 }
 
+impl HashCost {
+    /// Memory times passes: what time it takes goes with this.
+    pub(super) fn work_kib(self) -> u64 {
+        u64::from(self.memory_kib) * u64::from(self.passes)
+    }
+}
+
 impl Default for HashCost {
     fn default() -> Self {
         HashCost { memory_kib: 19_456, passes: 2, lanes: 1 }
@@ -36,6 +44,10 @@ impl Default for HashCost {
 /// Computes and checks password hashes.
 pub struct HashPool {
     argon2: Argon2<'static>,
+    cost: HashCost,
+    /// The greatest cost among the bcrypt hashes that are left; 0: none.
+    bcrypt_cost: AtomicU32,
+    threads: HashThreads,
     /// Running and waiting.
     places: Semaphore,
     /// Running.
@@ -56,8 +68,12 @@ impl HashPool {
             .map_err(|error| format!("password hash cost {cost:?}: {error}"))?;
         let parallel = parallel.max(1);
         let capacity = parallel.saturating_add(queue).min(Semaphore::MAX_PERMITS);
+        let threads = HashThreads::start(parallel).map_err(|error| format!("threads that hash passwords: {error}"))?;
         Ok(HashPool {
             argon2: Argon2::new(Algorithm::Argon2id, Version::V0x13, params),
+            cost,
+            bcrypt_cost: AtomicU32::new(0),
+            threads,
             places: Semaphore::new(capacity),
             cores: Arc::new(Semaphore::new(parallel)),
             parallel: u64::try_from(parallel).unwrap_or(u64::MAX),
@@ -81,18 +97,20 @@ impl HashPool {
         })
     }
 
-    /// Whether `password` is the one of `hash`. Costs one hash, whatever the answer.
-    pub async fn verify(&self, password: SecretString, hash: String) -> Result<bool, Rejection> {
+    /// Whether `password` is the one of `hash`; without a hash it is not. Every failure costs the same, see
+    /// `stored_hash`.
+    pub async fn verify(&self, password: SecretString, hash: Option<String>) -> Result<Verdict, Rejection> {
         self.checks.fetch_add(1, Ordering::Relaxed);
-        let argon2 = self.argon2.clone();
-        self.run(move || match PasswordHash::new(&hash) {
-            Ok(parsed) => argon2.verify_password(canonical(&password).expose_secret().as_bytes(), &parsed).is_ok(),
-            Err(error) => {
-                tracing::error!(%error, "a stored password hash is no PHC string; that account cannot log in");
-                false
-            }
-        })
-        .await
+        // One that nobody looked for yet, as when another process wrote it.
+        let seen = hash.as_deref().and_then(bcrypt_cost).unwrap_or(0);
+        let known = self.bcrypt_cost.fetch_max(seen, Ordering::Relaxed);
+        let work = Work { argon2: self.cost, bcrypt: known.max(seen) };
+        self.run(move || judge(&password, hash.as_deref(), work)).await
+    }
+
+    /// Tells the greatest cost among the bcrypt hashes that are left; 0: none.
+    pub(super) fn set_bcrypt_cost(&self, cost: u32) {
+        self.bcrypt_cost.store(cost, Ordering::Relaxed);
     }
 
     /// How many passwords were checked so far.
@@ -104,7 +122,7 @@ impl HashPool {
         let Ok(_place) = self.places.try_acquire() else { return Err(Rejection::Overloaded(self.full_queue())) };
         let core = self.cores.clone().acquire_owned().await.map_err(|_| Rejection::Internal)?;
         let (clock, latest) = (self.clock.clone(), self.latest_micros.clone());
-        tokio::task::spawn_blocking(move || {
+        let timed = move || {
             // Moved in here: a caller that leaves does not free a core that is still computing.
             let _core = core;
             let started = clock.now();
@@ -112,12 +130,8 @@ impl HashPool {
             let took = clock.now().since(started).as_micros();
             latest.store(u64::try_from(took).unwrap_or(u64::MAX), Ordering::Relaxed);
             result
-        })
-        .await
-        .map_err(|error| {
-            tracing::error!(%error, "a password hash was lost");
-            Rejection::Internal
-        })
+        };
+        self.threads.run(timed).await.ok_or(Rejection::Internal)
     }
 
     /// How long a full queue takes to empty.
@@ -144,20 +158,20 @@ mod tests {
         let (long, other) = ("x".repeat(73), format!("{}y", "x".repeat(72)));
         let hash = pool.hash(long.clone().into()).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=8,t=1,p=1$"), "{hash}");
-        assert_eq!(pool.verify(long.into(), hash.clone()).await, Ok(true));
-        assert_eq!(pool.verify(other.into(), hash).await, Ok(false));
+        assert_eq!(pool.verify(long.into(), Some(hash.clone())).await, Ok(Verdict::Right));
+        assert_eq!(pool.verify(other.into(), Some(hash)).await, Ok(Verdict::Wrong));
     }
 
     #[tokio::test]
     async fn composed_and_decomposed_letters_are_one_password() {
         let pool = pool(1, 4);
         let hash = pool.hash("mot-de-passé-é".into()).await.unwrap();
-        assert_eq!(pool.verify("mot-de-passe\u{301}-e\u{301}".into(), hash).await, Ok(true));
+        assert_eq!(pool.verify("mot-de-passe\u{301}-e\u{301}".into(), Some(hash)).await, Ok(Verdict::Right));
     }
 
     #[tokio::test]
     async fn a_damaged_hash_is_no_match() {
-        assert_eq!(pool(1, 4).verify("whatever it is".into(), "nonsense".into()).await, Ok(false));
+        assert_eq!(pool(1, 4).verify("whatever it is".into(), Some("nonsense".into())).await, Ok(Verdict::Wrong));
     }
 
     #[tokio::test]

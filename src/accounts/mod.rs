@@ -1,24 +1,40 @@
 //! Who people are: accounts, passwords, sessions, tokens and their revocation.
 //!
-//! [`Authenticator`] is the request path: in memory, no I/O. [`Accounts`] is the rest, behind `/auth`.
+//! [`Authenticator`] and [`ApiKeys`] are the request path: in memory, no I/O. [`Accounts`] is the rest, behind `/auth`.
 
+mod administration;
+pub mod api_keys;
 pub mod authenticator;
 mod background;
 mod bearer;
 mod cache;
+mod common;
 pub mod email;
+mod ending;
+mod hash_threads;
 pub mod hashing;
+pub mod keys;
+mod living;
+mod login;
+mod origin;
+mod own;
 pub mod password;
 mod refresh;
 pub mod revocation;
 pub mod secrets;
 pub mod service;
 mod session;
+mod stored_hash;
+mod throttle;
 mod token;
 mod witness;
 
 #[cfg(test)]
 mod attack_tests;
+#[cfg(test)]
+mod ending_tests;
+#[cfg(test)]
+mod login_tests;
 #[cfg(test)]
 mod service_tests;
 #[cfg(test)]
@@ -28,13 +44,20 @@ mod witness_tests;
 
 use std::time::Duration;
 
+pub use administration::{AccessChange, UserPage};
+pub use api_keys::{ApiKeyName, ApiKeyRequest, ApiKeys, IssuedApiKey};
 pub use authenticator::Authenticator;
+pub use background::PULL_EVERY;
 pub use email::{Email, FullName};
 pub use hashing::{HashCost, HashPool};
+pub use keys::{KeyRing, KeySource};
+pub use living::LivingSession;
+pub use origin::Origin;
 pub use password::NewPassword;
 pub use revocation::Revocations;
 pub use secrets::Secrets;
 pub use service::{Accounts, OpenError, Registration, TokenPair};
+pub use stored_hash::Verdict;
 
 /// Clocks of verifiers and issuers may differ by so many seconds.
 pub const LEEWAY_S: i64 = 30;

@@ -6,11 +6,12 @@ use secrecy::ExposeSecret;
 
 use super::testing::{PASSWORD, World, config, open, registration};
 use super::*;
+use crate::audit::Audit;
 use crate::model::identity::UserId;
 use crate::model::rejection::Rejection;
 use crate::model::role::Role;
 use crate::store::embedded::EmbeddedStore;
-use crate::store::{IdentityStore, UserChange};
+use crate::store::{IdentityStore, RevocationStore, UserChange, UserStore};
 #[tokio::test]
 async fn registration_gives_a_session_and_never_an_admin() {
     let world = World::new().await;
@@ -20,7 +21,8 @@ async fn registration_gives_a_session_and_never_an_admin() {
     assert_eq!(pair.expires_in, 3600);
     let again = world.register("ANNA@EXAMPLE.com").await.map(|_| ());
     assert_eq!(again, Err(Rejection::EmailAlreadyUsed));
-    let admin = world.accounts.register(registration("root@example.com", Role::Admin)).await.map(|_| ());
+    let admin =
+        world.accounts.register(registration("root@example.com", Role::Admin), &Origin::default()).await.map(|_| ());
     assert_eq!(admin, Err(Rejection::RoleNotAllowed));
     assert_eq!(world.store.users(UserId(0), 10).await.unwrap().len(), 1);
 }
@@ -32,7 +34,9 @@ async fn of_50_registrations_at_once_one_wins() {
         .map(|n| {
             let accounts = world.accounts.clone();
             let email = if n % 2 == 0 { "anna@example.com" } else { "ANNA@example.com" };
-            tokio::spawn(async move { accounts.register(registration(email, Role::Candidat)).await.map(|_| ()) })
+            tokio::spawn(async move {
+                accounts.register(registration(email, Role::Candidat), &Origin::default()).await.map(|_| ())
+            })
         })
         .collect();
     let mut won = 0;
@@ -59,7 +63,7 @@ async fn every_failed_log_in_costs_one_check_and_looks_the_same() {
         ("bob@example.com", PASSWORD),
     ] {
         let before = world.accounts.hashes().checks();
-        let refused = world.accounts.login(email, password.into()).await.map(|_| ());
+        let refused = world.accounts.login(email, password.into(), &Origin::default()).await.map(|_| ());
         assert_eq!(refused, Err(Rejection::InvalidCredentials), "{email}");
         assert_eq!(world.accounts.hashes().checks() - before, 1, "{email}");
     }
@@ -76,7 +80,7 @@ async fn two_log_ins_in_one_moment_differ_in_everything() {
     let (first, second) = (world.check(&one).unwrap(), world.check(&two).unwrap());
     assert_ne!(one.access.expose_secret(), two.access.expose_secret());
     assert_ne!(one.refresh.expose_secret(), two.refresh.expose_secret());
-    assert!(first.session != second.session && first.token != second.token);
+    assert!(first.session() != second.session() && first.credential != second.credential);
 }
 
 #[tokio::test]
@@ -130,7 +134,9 @@ async fn refreshes_at_once_all_get_the_same_next_token() {
     let tasks: Vec<_> = (0..20)
         .map(|_| {
             let (accounts, token) = (world.accounts.clone(), first.refresh.clone());
-            tokio::spawn(async move { accounts.refresh(&token).await.unwrap().refresh.expose_secret().to_owned() })
+            tokio::spawn(async move {
+                accounts.refresh(&token, &Origin::default()).await.unwrap().refresh.expose_secret().to_owned()
+            })
         })
         .collect();
     let mut next = Vec::new();
@@ -144,10 +150,13 @@ async fn refreshes_at_once_all_get_the_same_next_token() {
 async fn other_tokens_do_not_refresh() {
     let world = World::new().await;
     let pair = world.register("anna@example.com").await.unwrap();
-    assert_eq!(world.accounts.refresh(&pair.access).await.map(|_| ()), Err(Rejection::WrongTokenType));
+    assert_eq!(
+        world.accounts.refresh(&pair.access, &Origin::default()).await.map(|_| ()),
+        Err(Rejection::WrongTokenType)
+    );
     let damaged = format!("{}x", pair.access.expose_secret());
     for token in ["", "garbage", damaged.as_str()] {
-        let refused = world.accounts.refresh(&token.into()).await.map(|_| ());
+        let refused = world.accounts.refresh(&token.into(), &Origin::default()).await.map(|_| ());
         assert_eq!(refused, Err(Rejection::InvalidRefreshToken), "{token:.20}");
     }
 }
@@ -195,8 +204,9 @@ async fn log_out_is_felt_at_once_and_survives_a_restart() {
     assert_eq!(world.check(&gone).map(|_| ()), Err(Rejection::TokenRevoked));
     let World { folder, store, accounts, clock, hand, .. } = world;
     drop((store, accounts));
-    let (store, accounts, metrics) = open(folder.path(), clock.clone()).await;
-    let world = World { folder, store, accounts, clock, hand, metrics };
+    let (store, accounts, metrics, told) = open(folder.path(), clock.clone()).await;
+    let told = parking_lot::Mutex::new(told);
+    let world = World { folder, store, accounts, clock, hand, metrics, told };
     assert_eq!(world.check(&gone).map(|_| ()), Err(Rejection::TokenRevoked));
     assert_eq!(world.refresh(&gone).await.map(|_| ()), Err(Rejection::InvalidRefreshToken));
     assert!(world.check(&stays).is_ok());
@@ -254,7 +264,7 @@ async fn revocations_leave_memory_and_store_in_time() {
     world.accounts.pull().await.unwrap();
     assert!(world.accounts.revocations().is_empty());
     world.store.purge(world.clock.wall().as_millisecond()).await.unwrap();
-    assert!(world.store.revocations_since(0).await.unwrap().is_empty());
+    assert!(world.store.revocations_since(0, 100).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -270,7 +280,7 @@ async fn a_broken_store_is_503_and_tokens_keep_working() {
         world.login("anna@example.com").await.map(|_| ()),
         world.refresh(&pair).await.map(|_| ()),
         world.accounts.me(identity.user).await.map(|_| ()),
-        world.accounts.logout(identity.user, identity.session).await,
+        world.accounts.logout(identity.user, identity.session().unwrap(), &Origin::default()).await,
     ];
     for answer in answers {
         assert!(matches!(answer, Err(Rejection::AuthUnavailable(_))), "{answer:?}");
@@ -286,7 +296,8 @@ async fn a_broken_store_is_503_and_tokens_keep_working() {
 async fn an_impossible_setting_is_said() {
     let world = World::new().await;
     let refused = |config| {
-        Accounts::open(world.store.clone(), "secret".into(), config, world.clock.clone(), world.metrics.clone())
+        let (store, clock) = (world.store.clone(), world.clock.clone());
+        Accounts::open(store, "secret".into(), config, clock, world.metrics.clone(), Audit::off())
     };
     let long = AccountsConfig { access_ttl: Duration::from_secs(31 * 86_400), ..config() };
     assert!(refused(long).await.err().unwrap().to_string().contains("access tokens"));

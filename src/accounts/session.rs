@@ -5,7 +5,11 @@
 
 use std::time::Duration;
 
-use crate::store::Session;
+use rand::TryRng;
+use rand::rngs::SysRng;
+
+use crate::model::rejection::Rejection;
+use crate::store::{Session, SessionKey};
 
 /// A spent token may be presented once more for so long after its rotation.
 pub(super) const REUSE_WINDOW: Duration = Duration::from_secs(10);
@@ -35,6 +39,16 @@ pub(super) fn judge(session: &Session, presented: i64, now_ms: i64, idle: Durati
     }
 }
 
+/// A key for a new session, from the system's random numbers.
+pub(super) fn session_key() -> Result<SessionKey, Rejection> {
+    let mut key = [0; 32];
+    SysRng.try_fill_bytes(&mut key).map_err(|error| {
+        tracing::error!(%error, "the system gives no random numbers");
+        Rejection::Internal
+    })?;
+    Ok(SessionKey(key))
+}
+
 /// Whole milliseconds.
 pub(super) fn millis(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
@@ -51,9 +65,13 @@ mod tests {
             sid: SessionId(uuid::Uuid::nil()),
             user: UserId(1),
             counter: 5,
+            mac_key: SessionKey([0; 32]),
+            created_at_ms: 0,
             last_used_at_ms: 100_000,
             ends_at_ms: 1_000_000,
             ended_at_ms: None,
+            address: None,
+            user_agent: None,
         };
         let idle = Duration::from_secs(600);
         for (presented, now_ms, expected) in [

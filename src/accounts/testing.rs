@@ -6,14 +6,18 @@ use std::time::Duration;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
+use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::mpsc::Receiver;
 
 use super::*;
+use crate::audit::Audit;
 use crate::clock::{Clock, Hand};
 use crate::model::health::{HealthView, PoolReport, Transition};
 use crate::model::identity::Identity;
 use crate::model::rejection::Rejection;
 use crate::model::role::Role;
+use crate::store::AuditEntry;
 use crate::store::embedded::EmbeddedStore;
 use crate::telemetry::metrics::Metrics;
 
@@ -26,6 +30,8 @@ pub(super) struct World {
     pub(super) clock: Clock,
     pub(super) hand: Hand,
     pub(super) metrics: Arc<Metrics>,
+    /// What was told to the audit trail.
+    pub(super) told: Mutex<Receiver<AuditEntry>>,
 }
 
 /// A gateway without pools.
@@ -52,37 +58,40 @@ pub(super) fn config() -> AccountsConfig {
     }
 }
 
-pub(super) async fn open(path: &Path, clock: Clock) -> (Arc<EmbeddedStore>, Arc<Accounts>, Arc<Metrics>) {
+type Opened = (Arc<EmbeddedStore>, Arc<Accounts>, Arc<Metrics>, Receiver<AuditEntry>);
+
+pub(super) async fn open(path: &Path, clock: Clock) -> Opened {
     let store = Arc::new(EmbeddedStore::open(&path.join("identity.db")).unwrap());
-    let secret = SecretString::from("a secret for tests, long enough for HS256");
+    let ring = KeyRing::of_secret(&SecretString::from("a secret for tests, long enough for HS256"));
     let metrics = Metrics::new("9.9.9").unwrap();
-    let accounts = Accounts::open(store.clone(), secret, config(), clock, metrics.clone()).await.unwrap();
-    (store, accounts, metrics)
+    let (audit, told) = Audit::in_memory(clock.clone(), &metrics);
+    let accounts = Accounts::open(store.clone(), ring, config(), clock, metrics.clone(), audit).await.unwrap();
+    (store, accounts, metrics, told)
 }
 
 impl World {
     pub(super) async fn new() -> World {
         let (clock, hand) = Clock::manual();
         let folder = tempfile::tempdir().unwrap();
-        let (store, accounts, metrics) = open(folder.path(), clock.clone()).await;
-        World { folder, store, accounts, clock, hand, metrics }
+        let (store, accounts, metrics, told) = open(folder.path(), clock.clone()).await;
+        World { folder, store, accounts, clock, hand, metrics, told: Mutex::new(told) }
     }
 
     pub(super) async fn register(&self, email: &str) -> Result<TokenPair, Rejection> {
-        self.accounts.register(registration(email, Role::Candidat)).await
+        self.accounts.register(registration(email, Role::Candidat), &Origin::default()).await
     }
 
     pub(super) async fn login(&self, email: &str) -> Result<TokenPair, Rejection> {
-        self.accounts.login(email, PASSWORD.into()).await
+        self.accounts.login(email, PASSWORD.into(), &Origin::default()).await
     }
 
     pub(super) async fn refresh(&self, pair: &TokenPair) -> Result<TokenPair, Rejection> {
-        self.accounts.refresh(&pair.refresh).await
+        self.accounts.refresh(&pair.refresh, &Origin::default()).await
     }
 
     pub(super) async fn logout(&self, pair: &TokenPair) {
         let identity = self.check(pair).unwrap();
-        self.accounts.logout(identity.user, identity.session).await.unwrap();
+        self.accounts.logout(identity.user, identity.session().unwrap(), &Origin::default()).await.unwrap();
     }
 
     /// The value of a series, as a scrape would read it.
@@ -93,6 +102,17 @@ impl World {
 
     pub(super) fn events(&self, event: &str) -> Option<String> {
         self.metric(&format!(r#"gateway_auth_events_total{{event="{event}"}}"#))
+    }
+
+    /// What was told to the audit trail since the last call, as `event actor subject`.
+    pub(super) fn told(&self) -> Vec<String> {
+        let mut told = self.told.lock();
+        let mut entries = Vec::new();
+        while let Ok(entry) = told.try_recv() {
+            let or_none = |text: Option<String>| text.unwrap_or("-".to_owned());
+            entries.push(format!("{} {} {}", entry.event, or_none(entry.actor), or_none(entry.subject)));
+        }
+        entries
     }
 
     pub(super) fn check(&self, pair: &TokenPair) -> Result<Identity, Rejection> {

@@ -1,32 +1,40 @@
-//! Access tokens: HS256 JWTs (RFC 7519, RFC 8725), made and verified. Knows nothing of revocation or caches.
+//! Access tokens: signed JWTs (RFC 7519, RFC 8725), made and verified. Knows nothing of revocation or caches.
 
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
-use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::LEEWAY_S;
 use super::bearer::Parts;
-use crate::model::identity::{Identity, SessionId, TokenId, UserId};
+use super::keys::{KeyRing, Signer};
+use super::{LEEWAY_S, MAX_ACCESS_TTL};
+use crate::model::identity::{Credential, Identity, KeyId, SessionId, TokenId, UserId};
 use crate::model::json::Members;
 use crate::model::rejection::Rejection;
 use crate::model::role::Role;
+use crate::store::User;
 
 const ACCESS: &str = "access";
 
-/// The only header parameters that we write, and so the only ones that we read. Everything else, `crit`, `kid`,
-/// `jku`, `jwk`, `x5u` and `x5c` included, is refused: no token of ours carries it.
+/// The only header parameters that we write, and so the only ones that we read. Everything else, `crit`, `jku`,
+/// `jwk`, `x5u` and `x5c` included, is refused: no token of ours carries it. `alg` chooses nothing: it must be what
+/// the key is for.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StrictHeader {
     alg: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text")]
     typ: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    kid: Option<String>,
+}
+
+/// Text; `null` is something else than nothing.
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(deserializer).map(Some)
 }
 
 #[derive(Serialize)]
@@ -56,59 +64,68 @@ struct Claims {
     nbf: Option<i64>,
 }
 
-/// Makes and verifies access tokens with one key.
+/// What an access token is to say.
+pub(super) struct NewToken<'a> {
+    pub(super) user: &'a User,
+    pub(super) session: SessionId,
+    pub(super) token: TokenId,
+    pub(super) issued_at: i64,
+    pub(super) expires_at: i64,
+}
+
+/// What makes and verifies access tokens, whatever the keys.
 pub(super) struct AccessTokens {
     issuer: String,
-    signing: EncodingKey,
-    verifying: DecodingKey,
 }
 
 impl AccessTokens {
-    pub(super) fn new(secret: &SecretString, issuer: &str) -> AccessTokens {
-        let secret = secret.expose_secret().as_bytes();
-        AccessTokens {
-            issuer: issuer.to_owned(),
-            signing: EncodingKey::from_secret(secret),
-            verifying: DecodingKey::from_secret(secret),
-        }
+    pub(super) fn new(issuer: &str) -> AccessTokens {
+        AccessTokens { issuer: issuer.to_owned() }
     }
 
-    /// The token that says what `identity` says.
-    pub(super) fn issue(&self, identity: &Identity) -> Result<String, Rejection> {
+    /// Signs a token.
+    pub(super) fn issue(&self, signer: &Signer, issued: &NewToken<'_>) -> Result<String, Rejection> {
         let claims = Issued {
             iss: &self.issuer,
-            sub: identity.user.to_string(),
-            email: &identity.email,
-            role: identity.role,
-            sid: identity.session.to_string(),
-            jti: identity.token.to_string(),
-            iat: identity.issued_at,
-            exp: identity.expires_at,
+            sub: issued.user.id.to_string(),
+            email: &issued.user.email,
+            role: issued.user.role,
+            sid: issued.session.to_string(),
+            jti: issued.token.to_string(),
+            iat: issued.issued_at,
+            exp: issued.expires_at,
             r#type: ACCESS,
         };
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.signing).map_err(|error| {
+        let payload = serde_json::to_vec(&claims).map_err(|error| {
+            tracing::error!(%error, "an access token could not be written");
+            Rejection::Internal
+        })?;
+        signer.sign(&payload).map_err(|error| {
             tracing::error!(%error, "an access token could not be signed");
             Rejection::Internal
         })
     }
 
     /// What a token proves at `now` (Unix seconds).
-    pub(super) fn verify(&self, parts: &Parts<'_>, now: i64) -> Result<Identity, Rejection> {
-        let header: StrictHeader = serde_json::from_slice(&decode(parts.header)?).map_err(invalid)?;
-        if header.alg != "HS256" || header.typ.is_some_and(|typ| typ != "JWT" && typ != "at+jwt") {
+    pub(super) fn verify(&self, ring: &KeyRing, parts: &Parts<'_>, now: i64) -> Result<Identity, Rejection> {
+        let header = decode(parts.header)?;
+        // An array of the values in their order would be read as this type, too.
+        if header.first() != Some(&b'{') {
             return Err(Rejection::InvalidToken);
         }
-        decode(parts.signature)?;
-        let message = parts.message.as_bytes();
-        match jsonwebtoken::crypto::verify(parts.signature, message, &self.verifying, Algorithm::HS256) {
-            Ok(true) => {}
-            Ok(false) | Err(_) => return Err(Rejection::InvalidToken),
+        let header: StrictHeader = serde_json::from_slice(&header).map_err(invalid)?;
+        if header.typ.is_some_and(|typ| typ != "JWT" && typ != "at+jwt") {
+            return Err(Rejection::InvalidToken);
         }
-        self.judge(&decode(parts.payload)?, now)
+        let signature = decode(parts.signature)?;
+        let key = ring
+            .verify(&header.alg, header.kid.as_deref(), parts.message.as_bytes(), &signature)
+            .ok_or(Rejection::InvalidToken)?;
+        self.judge(&decode(parts.payload)?, key, now)
     }
 
-    /// Reads the claims of a payload whose signature is good.
-    fn judge(&self, payload: &[u8], now: i64) -> Result<Identity, Rejection> {
+    /// Reads the claims of a payload that `key` signed.
+    fn judge(&self, payload: &[u8], key: KeyId, now: i64) -> Result<Identity, Rejection> {
         let claims = Members::parse(payload).map_err(invalid)?.into_map().map_err(invalid)?;
         match claims.get("type") {
             Some(Value::String(kind)) if kind == ACCESS => {}
@@ -125,6 +142,7 @@ impl AccessTokens {
             || claims.iat > soonest
             || claims.nbf.is_some_and(|nbf| nbf > soonest)
             || claims.exp <= claims.iat
+            || claims.exp.saturating_sub(claims.iat) > longest_life()
         {
             return Err(Rejection::InvalidToken);
         }
@@ -132,13 +150,21 @@ impl AccessTokens {
             user: user_id(&claims.sub).ok_or(Rejection::InvalidToken)?,
             email: Arc::from(claims.email),
             role: claims.role,
-            session: SessionId(canonical_uuid(&claims.sid).ok_or(Rejection::InvalidToken)?),
-            token: TokenId(canonical_uuid(&claims.jti).ok_or(Rejection::InvalidToken)?),
+            credential: Credential::Token {
+                session: SessionId(canonical_uuid(&claims.sid).ok_or(Rejection::InvalidToken)?),
+                token: TokenId(canonical_uuid(&claims.jti).ok_or(Rejection::InvalidToken)?),
+                key,
+            },
             issued_at: claims.iat,
             expires_at: claims.exp,
         };
         if expired(&identity, now) { Err(Rejection::TokenExpired) } else { Ok(identity) }
     }
+}
+
+/// No token of ours lives longer, and facts of revocation are kept no longer.
+fn longest_life() -> i64 {
+    i64::try_from(MAX_ACCESS_TTL.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// Whether a token's end, leeway included, has come.

@@ -1,5 +1,6 @@
 //! What is told of accounts, and what is known of the store.
 
+use super::Origin;
 use super::testing::{PASSWORD, World};
 
 #[tokio::test]
@@ -9,7 +10,7 @@ async fn what_happens_is_counted() {
     let pair = world.register("anna@example.com").await.unwrap();
     world.login("anna@example.com").await.unwrap();
     for (email, password) in [("anna@example.com", "wrong"), ("nobody@example.com", PASSWORD)] {
-        assert!(world.accounts.login(email, password.into()).await.is_err());
+        assert!(world.accounts.login(email, password.into(), &Origin::default()).await.is_err());
     }
     let next = world.refresh(&pair).await.unwrap();
     world.refresh(&next).await.unwrap();
@@ -26,6 +27,29 @@ async fn what_happens_is_counted() {
     ] {
         assert_eq!(world.events(event).as_deref(), Some(times), "{event}");
     }
+}
+
+#[tokio::test]
+async fn what_happens_is_told_to_the_audit_trail() {
+    let world = World::new().await;
+    let pair = world.register("anna@example.com").await.unwrap();
+    let session = world.check(&pair).unwrap().session().unwrap();
+    assert_eq!(world.told(), ["user_created user:1 user:1", &format!("authn_token_created user:1 session:{session}")]);
+    for (email, password) in [("anna@example.com", "wrong"), ("nobody@example.com", PASSWORD)] {
+        assert!(world.accounts.login(email, password.into(), &Origin::default()).await.is_err());
+    }
+    // Whoever fails to log in as somebody is not that somebody.
+    assert_eq!(world.told(), ["authn_login_fail - user:1", "authn_login_fail - -"]);
+    let next = world.refresh(&pair).await.unwrap();
+    world.refresh(&next).await.unwrap();
+    world.told();
+    assert!(world.refresh(&pair).await.is_err());
+    let expected =
+        ["authn_token_reuse - ", "authn_token_revoked gateway "].map(|start| format!("{start}session:{session}"));
+    assert_eq!(world.told(), expected);
+    let admin = super::testing::registration("eve@example.com", crate::model::role::Role::Admin);
+    assert!(world.accounts.register(admin, &Origin::default()).await.is_err());
+    assert_eq!((world.told(), world.events("authz_fail").as_deref()), (vec!["authz_fail - -".to_owned()], Some("1")));
 }
 
 #[tokio::test]

@@ -18,16 +18,26 @@ use crate::model::health::HealthView;
 /// Says whether a store answered when it was last used. Must not block.
 pub type StoreCheck = Box<dyn Fn() -> bool + Send + Sync>;
 
+/// A store, as readiness sees it.
+pub struct Store {
+    /// Its name, as in the metrics.
+    pub name: &'static str,
+    /// Whether the process is of no use without it.
+    pub needed: bool,
+    /// Whether it answers.
+    pub check: StoreCheck,
+}
+
 /// Whether the process may get traffic.
 pub struct Readiness {
     health: Arc<dyn HealthView>,
-    stores: Vec<(&'static str, StoreCheck)>,
+    stores: Vec<Store>,
     draining: AtomicBool,
 }
 
 impl Readiness {
-    /// Ready once the first health round is done, while every one of `stores` answers and no drain has begun.
-    pub fn new(health: Arc<dyn HealthView>, stores: Vec<(&'static str, StoreCheck)>) -> Arc<Readiness> {
+    /// Ready once the first health round is done, while every needed one of `stores` answers and no drain has begun.
+    pub fn new(health: Arc<dyn HealthView>, stores: Vec<Store>) -> Arc<Readiness> {
         Arc::new(Readiness { health, stores, draining: AtomicBool::new(false) })
     }
 
@@ -63,7 +73,12 @@ async fn readyz(State((pages, readiness)): State<(Arc<Pages>, Arc<Readiness>)>, 
     let config_loaded = pages.live.load().generation > 0;
     let first_round = readiness.health.first_round_done();
     let draining = readiness.is_draining();
-    let stores: BTreeMap<&str, bool> = readiness.stores.iter().map(|(name, check)| (*name, check())).collect();
+    let stores: BTreeMap<&str, (bool, bool)> =
+        readiness.stores.iter().map(|store| (store.name, ((store.check)(), store.needed))).collect();
+    let away = |needed: bool| {
+        let away = stores.iter().filter(move |(_, state)| **state == (false, needed));
+        away.map(|(name, _)| format!("store {name} does not answer"))
+    };
     let mut reasons: Vec<String> = [
         (!config_loaded, "no route table is loaded"),
         (!first_round, "the first round of health checks is not done"),
@@ -73,7 +88,9 @@ async fn readyz(State((pages, readiness)): State<(Arc<Pages>, Arc<Readiness>)>, 
     .filter(|(applies, _)| *applies)
     .map(|(_, reason)| reason.to_owned())
     .collect();
-    reasons.extend(stores.iter().filter(|(_, up)| !**up).map(|(name, _)| format!("store {name} does not answer")));
+    reasons.extend(away(true));
+    let degraded: Vec<String> = away(false).collect();
+    let stores: BTreeMap<&str, bool> = stores.iter().map(|(name, (up, _))| (*name, *up)).collect();
     let (code, word) = match reasons.is_empty() {
         true => (StatusCode::OK, "ready"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
@@ -84,5 +101,5 @@ async fn readyz(State((pages, readiness)): State<(Arc<Pages>, Arc<Readiness>)>, 
         "not_draining": !draining,
         "stores": stores,
     });
-    answer::json(code, &json!({ "status": word, "reasons": reasons, "checks": checks }), &asked)
+    answer::json(code, &json!({ "status": word, "reasons": reasons, "degraded": degraded, "checks": checks }), &asked)
 }

@@ -12,18 +12,18 @@ use http::StatusCode;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::answer;
 use super::asked::Asked;
 use super::auth_types::{LoginRequest, MeResponse, Message, RefreshRequest, TokenResponse, UserView};
 use super::fields::{Fields, MAX_BODY_BYTES};
+use super::{answer, sessions, users};
 use crate::accounts::{Accounts, Email, FullName, NewPassword, Registration, TokenPair};
 use crate::model::rejection::Rejection;
 use crate::model::role::Role;
 use crate::store::User;
 
-type Body = Result<Bytes, BytesRejection>;
+pub(super) type Body = Result<Bytes, BytesRejection>;
 
-/// The pages of `/auth`, at the fixed paths `/builtin/auth_*` to which the proxy maps the public ones.
+/// The pages of `/auth`, the key set and the accounts of others, at the fixed paths to which the proxy maps the public ones.
 pub fn router(accounts: Arc<Accounts>) -> Router {
     Router::new()
         .route("/builtin/auth_register", post(register))
@@ -31,6 +31,9 @@ pub fn router(accounts: Arc<Accounts>) -> Router {
         .route("/builtin/auth_refresh", post(refresh))
         .route("/builtin/auth_logout", post(logout))
         .route("/builtin/auth_me", get(me))
+        .route("/builtin/jwks", get(key_set))
+        .merge(sessions::router())
+        .merge(users::router())
         .method_not_allowed_fallback(answer::wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(accounts)
@@ -38,7 +41,7 @@ pub fn router(accounts: Arc<Accounts>) -> Router {
 
 async fn register(State(accounts): State<Arc<Accounts>>, asked: Asked, body: Body) -> Response {
     let result = match registration(&asked, body) {
-        Ok(registration) => accounts.register(registration).await,
+        Ok(registration) => accounts.register(registration, &asked.origin()).await,
         Err(rejection) => Err(rejection),
     };
     answer::outcome(StatusCode::CREATED, result.map(tokens), &asked)
@@ -46,7 +49,7 @@ async fn register(State(accounts): State<Arc<Accounts>>, asked: Asked, body: Bod
 
 async fn login(State(accounts): State<Arc<Accounts>>, asked: Asked, body: Body) -> Response {
     let result = match login_request(&asked, body) {
-        Ok(LoginRequest { email, password }) => accounts.login(&email, password).await,
+        Ok(LoginRequest { email, password }) => accounts.login(&email, password, &asked.origin()).await,
         Err(rejection) => Err(rejection),
     };
     answer::outcome(StatusCode::OK, result.map(tokens), &asked)
@@ -54,7 +57,7 @@ async fn login(State(accounts): State<Arc<Accounts>>, asked: Asked, body: Body) 
 
 async fn refresh(State(accounts): State<Arc<Accounts>>, asked: Asked, body: Body) -> Response {
     let result = match refresh_request(&asked, body) {
-        Ok(RefreshRequest { refresh_token }) => accounts.refresh(&refresh_token).await,
+        Ok(RefreshRequest { refresh_token }) => accounts.refresh(&refresh_token, &asked.origin()).await,
         Err(rejection) => Err(rejection),
     };
     answer::outcome(StatusCode::OK, result.map(tokens), &asked)
@@ -62,7 +65,7 @@ async fn refresh(State(accounts): State<Arc<Accounts>>, asked: Asked, body: Body
 
 async fn logout(State(accounts): State<Arc<Accounts>>, asked: Asked) -> Response {
     let result = match asked.caller() {
-        Ok(caller) => accounts.logout(caller.user, caller.session).await,
+        Ok(caller) => accounts.logout(caller.user, caller.session, &asked.origin()).await,
         Err(rejection) => Err(rejection),
     };
     answer::outcome(StatusCode::OK, result.map(|()| Message { message: "Déconnexion réussie" }), &asked)
@@ -73,7 +76,12 @@ async fn me(State(accounts): State<Arc<Accounts>>, asked: Asked) -> Response {
         Ok(caller) => accounts.me(caller.user).await,
         Err(rejection) => Err(rejection),
     };
-    answer::outcome(StatusCode::OK, result.and_then(own_account), &asked)
+    answer::outcome(StatusCode::OK, result.and_then(account), &asked)
+}
+
+/// The public keys, from memory. Cached by the route's word.
+async fn key_set(State(accounts): State<Arc<Accounts>>) -> Response {
+    answer::content("application/jwk-set+json", accounts.authenticator().key_set(), [])
 }
 
 fn registration(asked: &Asked, body: Body) -> Result<Registration, Rejection> {
@@ -113,7 +121,7 @@ fn refresh_request(asked: &Asked, body: Body) -> Result<RefreshRequest, Rejectio
     refresh_token.map(|refresh_token| RefreshRequest { refresh_token }).ok_or_else(|| Rejection::Validation(Vec::new()))
 }
 
-fn tokens(pair: TokenPair) -> TokenResponse {
+pub(super) fn tokens(pair: TokenPair) -> TokenResponse {
     TokenResponse {
         access_token: pair.access.expose_secret().to_owned(),
         refresh_token: pair.refresh.expose_secret().to_owned(),
@@ -123,19 +131,25 @@ fn tokens(pair: TokenPair) -> TokenResponse {
     }
 }
 
-fn own_account(user: User) -> Result<MeResponse, Rejection> {
-    let created_at = Timestamp::from_millisecond(user.created_at_ms).map_err(|error| {
-        tracing::error!(%error, user = %user.id, "an account's time of creation is out of range");
-        Rejection::Internal
-    })?;
+/// A whole account, as its owner and administrators see it.
+pub(super) fn account(user: User) -> Result<MeResponse, Rejection> {
     Ok(MeResponse {
         id: user.id.0,
         email: user.email,
         full_name: user.full_name,
         role: user.role,
-        created_at: created_at.display_with_offset(jiff::tz::Offset::UTC).to_string(),
+        created_at: moment(user.created_at_ms)?,
         is_active: user.is_active,
     })
+}
+
+/// Unix milliseconds as RFC 3339 with an offset.
+pub(super) fn moment(at_ms: i64) -> Result<String, Rejection> {
+    let at = Timestamp::from_millisecond(at_ms).map_err(|error| {
+        tracing::error!(%error, "a time in the identity store is out of range");
+        Rejection::Internal
+    })?;
+    Ok(at.display_with_offset(jiff::tz::Offset::UTC).to_string())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::accounts::{AccountsConfig, HashCost};
+use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::store::embedded::EmbeddedStore;
 use crate::telemetry::metrics::Metrics;
@@ -30,7 +31,8 @@ impl App {
         let config =
             AccountsConfig { hash_cost: HashCost { memory_kib: 8, passes: 1, lanes: 1 }, ..AccountsConfig::default() };
         let metrics = Metrics::new("9.9.9").unwrap();
-        let accounts = Accounts::open(store, "secret".into(), config, Clock::manual().0, metrics).await.unwrap();
+        let accounts =
+            Accounts::open(store, "secret".into(), config, Clock::manual().0, metrics, Audit::off()).await.unwrap();
         App { router: router(accounts.clone()), accounts, _folder: folder }
     }
 
@@ -52,7 +54,7 @@ impl App {
         let identity = self.accounts.authenticator().authenticate(&headers, 1_767_225_600).unwrap();
         let request = request(method, page)
             .header("x-user-id", identity.user.to_string())
-            .header("x-ssm-session", identity.session.to_string());
+            .header("x-ssm-session", identity.session().unwrap().to_string());
         self.send(request.body(AxumBody::empty()).unwrap()).await
     }
 }

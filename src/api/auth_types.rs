@@ -79,7 +79,7 @@ pub struct UserView {
     pub role: Role,
 }
 
-/// The caller's own account.
+/// A whole account.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Account)]
 pub struct MeResponse {
@@ -117,7 +117,7 @@ impl From<&User> for UserView {
 }
 
 /// Every role.
-fn role() -> Object {
+pub(super) fn role() -> Object {
     choice(&Role::ALL).build()
 }
 

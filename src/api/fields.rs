@@ -1,4 +1,4 @@
-//! Reading the JSON bodies of `/auth` field by field: every problem is found, none repeats a value.
+//! Reading the JSON bodies of our own pages field by field: every problem is found, none repeats a value.
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -54,6 +54,29 @@ impl Fields {
         }
     }
 
+    /// A number that must be there.
+    pub(super) fn number(&mut self, name: &'static str) -> Option<i64> {
+        match self.members.remove(name) {
+            Some(Value::Number(number)) => self.check(name, number.as_i64().ok_or("must be a whole number")),
+            None => self.fault(name, "required"),
+            Some(_) => self.fault(name, "must be a whole number"),
+        }
+    }
+
+    /// A list of texts that may be absent.
+    pub(super) fn texts(&mut self, name: &'static str) -> Option<Vec<String>> {
+        let list = match self.members.remove(name) {
+            None => return Some(Vec::new()),
+            Some(Value::Array(list)) => list,
+            Some(_) => return self.fault(name, "must be a list of strings"),
+        };
+        let texts = list.into_iter().map(|item| match item {
+            Value::String(text) => Ok(text),
+            _ => Err("must be a list of strings"),
+        });
+        self.check(name, texts.collect())
+    }
+
     /// A field that must be there and mean something.
     pub(super) fn parsed<T: FromStr<Err = &'static str>>(&mut self, name: &'static str) -> Option<T> {
         let text = self.required(name)?;
@@ -63,6 +86,14 @@ impl Fields {
     /// A field that may be absent; `null` is not absence.
     pub(super) fn optional(&mut self, name: &'static str) -> Option<String> {
         if self.members.contains_key(name) { self.required(name) } else { None }
+    }
+
+    /// The same for a yes or no.
+    pub(super) fn optional_bool(&mut self, name: &'static str) -> Option<bool> {
+        match self.members.remove(name)? {
+            Value::Bool(value) => Some(value),
+            _ => self.fault(name, "must be true or false"),
+        }
     }
 
     /// Notes what is wrong with a field that was read.
@@ -81,13 +112,15 @@ impl Fields {
         if self.problems.is_empty() { Ok(()) } else { Err(Rejection::Validation(self.problems)) }
     }
 
-    fn fault<T>(&mut self, name: &'static str, why: &'static str) -> Option<T> {
+    /// Notes a problem.
+    pub(super) fn fault<T>(&mut self, name: impl Into<Cow<'static, str>>, why: &'static str) -> Option<T> {
         self.problems.push(problem(name, why));
         None
     }
 }
 
-fn problem(field: impl Into<Cow<'static, str>>, problem: &'static str) -> FieldProblem {
+/// What is wrong with one field.
+pub(super) fn problem(field: impl Into<Cow<'static, str>>, problem: &'static str) -> FieldProblem {
     FieldProblem { field: field.into(), problem: problem.into() }
 }
 

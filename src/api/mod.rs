@@ -6,6 +6,8 @@
 
 mod admin;
 mod answer;
+mod api_key_types;
+pub mod api_keys;
 mod asked;
 pub mod auth;
 pub mod auth_types;
@@ -13,7 +15,11 @@ mod docs;
 mod fields;
 mod health;
 pub mod openapi;
+mod query;
+pub mod session_types;
+mod sessions;
 mod status;
+mod users;
 
 use std::sync::Arc;
 
@@ -28,7 +34,7 @@ use crate::model::health::HealthView;
 use crate::snapshot::Live;
 use crate::telemetry::metrics::Metrics;
 
-pub use admin::{Readiness, StoreCheck, admin_router};
+pub use admin::{Readiness, Store, StoreCheck, admin_router};
 
 /// What the gateway says about itself.
 #[derive(Debug, Clone)]

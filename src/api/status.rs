@@ -23,6 +23,9 @@ struct Endpoint<'s> {
     access: &'static str,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     roles: &'s [Role],
+    /// Whether a machine with an API key may call.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    api_keys: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     summary: Option<&'s str>,
 }
@@ -42,14 +45,17 @@ pub(super) fn public_path(route: &RouteSpec) -> String {
 }
 
 fn endpoint<'s>(spec: &'s RoutesSpec, route: &'s RouteSpec) -> Endpoint<'s> {
-    let (access, roles): (_, &[Role]) = match access(spec, route) {
+    let auth = access(spec, route);
+    let api_keys = auth.takes_api_keys();
+    let (access, roles): (_, &[Role]) = match auth {
         AuthSpec::Word(AuthWord::Public) => ("public", &[]),
         AuthSpec::Word(AuthWord::Optional) => ("optional", &[]),
         AuthSpec::Word(AuthWord::Required) => ("required", &[]),
+        AuthSpec::Roles(only) if only.takes_every_role() => ("required", &[]),
         AuthSpec::Roles(only) => ("roles", &only.roles),
     };
     let (path, methods) = (public_path(route), &route.r#match.methods);
-    Endpoint { path, methods, access, roles, summary: route.summary.as_deref() }
+    Endpoint { path, methods, access, roles, api_keys, summary: route.summary.as_deref() }
 }
 
 /// Name, version and routes of the gateway.

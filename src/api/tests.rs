@@ -164,6 +164,8 @@ async fn the_service_card_lists_the_live_table() {
     assert_eq!(find("/api/gateway/match/batch")["access"], "roles");
     assert_eq!(find("/api/gateway/match/batch")["roles"], json!(["recruteur", "admin"]));
     assert_eq!(find("/api/gateway/match")["access"], "required");
+    assert_eq!(find("/api/gateway/match")["api_keys"], true);
+    assert_eq!(find("/api/gateway/match/batch").get("api_keys"), None);
     assert_eq!(find("/health")["methods"], json!(["GET"]));
     assert_eq!(find("/health")["access"], "public");
 }
@@ -337,10 +339,16 @@ async fn readiness_follows_checks_stores_and_draining() {
     let up = Arc::new(AtomicUsize::new(1));
     let store = up.clone();
     let check: StoreCheck = Box::new(move || store.load(Ordering::SeqCst) == 1);
-    let readiness = Readiness::new(site.health.clone(), vec![("identity", check)]);
+    let stores = vec![
+        Store { name: "identity", needed: true, check },
+        Store { name: "redis", needed: false, check: Box::new(|| false) },
+    ];
+    let readiness = Readiness::new(site.health.clone(), stores);
     assert_eq!(site.admin(&readiness, "/livez").await.status, StatusCode::OK);
     let ready = site.admin(&readiness, "/readyz").await;
     assert_eq!((ready.status, ready.json()["reasons"].clone()), (StatusCode::OK, json!([])));
+    assert_eq!(ready.json()["degraded"], json!(["store redis does not answer"]));
+    assert_eq!(ready.json()["checks"]["stores"], json!({"identity": true, "redis": false}));
 
     up.store(0, Ordering::SeqCst);
     let answer = site.admin(&readiness, "/readyz").await;

@@ -87,7 +87,11 @@ fn auth(auth: &AuthSpec) -> String {
         AuthSpec::Word(AuthWord::Public) => "public".to_owned(),
         AuthSpec::Word(AuthWord::Optional) => "optional".to_owned(),
         AuthSpec::Word(AuthWord::Required) => "required".to_owned(),
-        AuthSpec::Roles(roles) => roles.roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(","),
+        AuthSpec::Roles(only) => {
+            let every = only.takes_every_role().then_some("required");
+            let some = only.roles.iter().map(|role| role.as_str()).filter(|_| every.is_none());
+            every.into_iter().chain(some).chain(only.api_keys.then_some("+api_keys")).collect::<Vec<_>>().join(",")
+        }
     }
 }
 

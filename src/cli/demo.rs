@@ -44,7 +44,9 @@ pub fn run(args: &DemoArgs, env: Env) -> anyhow::Result<()> {
     };
     stage(add_user, |world, print_tour| {
         let env = env.with(world.environment());
-        let settings = Settings::load(None, &env)?;
+        let mut settings = Settings::load(None, &env)?;
+        settings.database = None; // its accounts are made for a store of its own
+        settings.redis.url = None; // and their numbers are others' too: nobody may be told what is revoked here
         let on_ready = move |address: SocketAddr| {
             print_tour(&format!("http://127.0.0.1:{}", address.port()));
         };

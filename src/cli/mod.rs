@@ -1,10 +1,17 @@
 //! The command line: one file per verb.
 
+mod announce;
+pub mod api_keys;
+pub mod audit;
 pub mod check;
 pub mod demo;
 pub mod healthcheck;
+pub mod keys;
+pub mod migrate;
+pub mod revoke;
 pub mod run;
 pub mod schema;
+pub mod store;
 pub mod users;
 
 use std::process::ExitCode;
@@ -36,6 +43,16 @@ enum Verb {
     DemoServices(demo::ServicesArgs),
     /// Manage accounts.
     Users(users::UsersArgs),
+    /// Manage API keys of machine clients.
+    ApiKeys(api_keys::ApiKeysArgs),
+    /// Manage the keys of access tokens.
+    Keys(keys::KeysArgs),
+    /// Revoke a session, a token, or all tokens of an account or a key.
+    Revoke(revoke::RevokeArgs),
+    /// Make the store's tables, or bring them to this program's version.
+    Migrate(migrate::MigrateArgs),
+    /// Read the audit trail, or prove it.
+    Audit(audit::AuditArgs),
     /// Ask a running gateway whether it is ready: exit code 0 or 1.
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Print the JSON schema of routes.yaml.
@@ -52,6 +69,11 @@ pub fn main() -> ExitCode {
         Verb::Demo(args) => demo::run(&args, env),
         Verb::DemoServices(args) => demo::serve(&args),
         Verb::Users(args) => users::run(args, &env),
+        Verb::ApiKeys(args) => api_keys::run(args, &env),
+        Verb::Keys(args) => keys::run(args, &env),
+        Verb::Revoke(args) => revoke::run(args, &env),
+        Verb::Migrate(args) => migrate::run(&args, &env),
+        Verb::Audit(args) => audit::run(&args, &env),
         Verb::Healthcheck(args) => healthcheck::run(&args),
         Verb::Schema => return schema::run(),
     };

@@ -1,22 +1,27 @@
-//! `users`: accounts from the command line, on the embedded store, also while the gateway runs.
+//! `users`: accounts from the command line, on the store that `run` would use, also while the gateway runs.
 //!
-//! The only way to the first admin. Changes reach a running gateway with its next pull of revocations.
+//! The only way to the first admin. Changes reach running gateways over Redis, where there is one, or with their next
+//! pull of revocations.
 
 use std::io::{BufRead, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::announce::announce;
+use super::audit::Note;
+use super::store::{Absent, StoreArgs};
 use crate::accounts::{Email, FullName, HashCost, HashPool, LEEWAY_S, MAX_ACCESS_TTL, NewPassword, email::email_key};
+use crate::audit::{EventKind, Subject};
 use crate::clock::Clock;
 use crate::config::env::Env;
-use crate::config::settings;
 use crate::model::identity::UserId;
 use crate::model::role::Role;
 use crate::store::embedded::{EmbeddedStore, FILE_NAME};
-use crate::store::{IdentityStore, NewUser, StoreError, User, UserChange};
+use crate::store::{IdentityStore, NewUser, Revoked, StoreError, User, UserChange};
+use crate::telemetry::metrics::AuthEvent;
 
 /// Accounts that are read at once by `users list`.
 const PAGE: u32 = 500;
@@ -24,12 +29,8 @@ const PAGE: u32 = 500;
 /// Makes, lists and changes accounts.
 #[derive(Debug, Args)]
 pub struct UsersArgs {
-    /// Folder of the embedded store; default: the one that `run` would take
-    #[arg(long, global = true, value_name = "FOLDER")]
-    data_dir: Option<PathBuf>,
-    /// Process settings that may name this folder; default: conf/gateway.yaml, where it exists
-    #[arg(long, global = true, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    store: StoreArgs,
     #[command(subcommand)]
     command: UsersCommand,
 }
@@ -74,25 +75,35 @@ enum UsersCommand {
         #[arg(long)]
         email: String,
     },
+    /// Give an account another password; asks for it; ends its sessions
+    SetPassword {
+        /// Its address
+        #[arg(long)]
+        email: String,
+        /// Read the password from the first line of the standard input instead of asking
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// End all sessions of an account
+    SignOut {
+        /// Its address
+        #[arg(long)]
+        email: String,
+    },
 }
 
 /// Runs the command; what it says goes to the standard output.
 pub fn run(args: UsersArgs, env: &Env) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let folder = match args.data_dir {
-        Some(folder) => folder,
-        None => settings::data_dir(args.config.as_deref(), env)?,
-    };
-    let path = folder.join(FILE_NAME);
-    // Only `add` may start a store: a mistyped folder must not look like a store without accounts.
-    if !matches!(args.command, UsersCommand::Add { .. })
-        && !path.try_exists().with_context(|| format!("identity store {}", path.display()))?
-    {
-        bail!("no identity store at {}; give its folder with --data-dir", path.display());
-    }
-    let store = EmbeddedStore::open(&path)?;
-    let mut out = std::io::stdout().lock();
-    runtime.block_on(execute(&store, args.command, &mut out))
+    // Only `add` may start a store.
+    let absent = if matches!(args.command, UsersCommand::Add { .. }) { Absent::Make } else { Absent::Refuse };
+    runtime.block_on(async {
+        let store = args.store.open(env, absent).await?;
+        let mut out = std::io::stdout().lock();
+        let Some((fact, note)) = execute(&*store, args.command, &mut out).await? else { return Ok(()) };
+        announce(&args.store.settings(env)?.redis, &[fact]).await;
+        note.write(&*store).await
+    })
 }
 
 /// Makes an account in the store of `data_dir`, outside of any runtime.
@@ -102,19 +113,33 @@ pub fn add_to(data_dir: &Path, email: &str, role: Role, password: SecretString) 
     runtime.block_on(add(&store, email, role, None, password)).map(|_| ())
 }
 
-async fn execute(store: &dyn IdentityStore, command: UsersCommand, out: &mut impl Write) -> anyhow::Result<()> {
-    match command {
+/// What a change revoked and until when that matters, to be announced; and what the audit trail is to be told after.
+type Changed = ((Revoked, i64), Note);
+
+/// Does it; answers what is left to be told.
+async fn execute(
+    store: &dyn IdentityStore,
+    command: UsersCommand,
+    out: &mut impl Write,
+) -> anyhow::Result<Option<Changed>> {
+    Ok(match command {
         UsersCommand::Add { email, role, name, password_stdin } => {
-            let password = if password_stdin { password_from(std::io::stdin().lock())? } else { ask_password()? };
-            let user = add(store, &email, role, name.as_deref(), password).await?;
+            let user = add(store, &email, role, name.as_deref(), password(password_stdin)?).await?;
             writeln!(out, "{} {} {}", user.id, user.email, user.role)?;
+            None
         }
-        UsersCommand::List => list(store, out).await?,
-        UsersCommand::SetRole { email, role } => change(store, &email, UserChange::Role(role), out).await?,
-        UsersCommand::Deactivate { email } => change(store, &email, UserChange::Active(false), out).await?,
-        UsersCommand::Activate { email } => change(store, &email, UserChange::Active(true), out).await?,
-    }
-    Ok(())
+        UsersCommand::List => {
+            list(store, out).await?;
+            None
+        }
+        UsersCommand::SetRole { email, role } => Some(change(store, &email, UserChange::Role(role), out).await?),
+        UsersCommand::Deactivate { email } => Some(change(store, &email, UserChange::Active(false), out).await?),
+        UsersCommand::Activate { email } => Some(change(store, &email, UserChange::Active(true), out).await?),
+        UsersCommand::SetPassword { email, password_stdin } => {
+            Some(set_password(store, &email, password(password_stdin)?, out).await?)
+        }
+        UsersCommand::SignOut { email } => Some(change(store, &email, UserChange::SignOut, out).await?),
+    })
 }
 
 async fn add(
@@ -128,9 +153,7 @@ async fn add(
     let email: Email = email.parse().map_err(|why| anyhow::anyhow!("--email {why}"))?;
     let name: FullName =
         name.unwrap_or_else(|| email.local_part()).parse().map_err(|why| anyhow::anyhow!("--name {why}"))?;
-    let password = NewPassword::parse(password, Some(&email)).map_err(|why| anyhow::anyhow!("the password {why}"))?;
-    let hashes = HashPool::new(HashCost::default(), 1, 1, clock.clone()).map_err(anyhow::Error::msg)?;
-    let Ok(password_hash) = hashes.hash(password.into_secret()).await else { bail!("the password cannot be hashed") };
+    let password_hash = hash(password, Some(&email)).await?;
     let user = NewUser {
         email_key: email.key().to_owned(),
         email: email.as_str().to_owned(),
@@ -139,12 +162,33 @@ async fn add(
         password_hash,
         created_at_ms: clock.wall().as_millisecond(),
     };
-    store.insert_user(user).await.map_err(|error| match error {
+    let user = store.insert_user(user).await.map_err(|error| match error {
         StoreError::Conflict => {
             anyhow::anyhow!("{} has an account already; `users set-role` changes it", email.as_str())
         }
         other => other.into(),
-    })
+    })?;
+    let (kind, subject) = (EventKind::Auth(AuthEvent::UserCreated), Some(Subject::User(user.id)));
+    Note { kind, subject, details: format!("role {role}") }.write(store).await?;
+    Ok(user)
+}
+
+/// The hash of a password that passed the rules for the account of `email`.
+async fn hash(password: SecretString, email: Option<&Email>) -> anyhow::Result<String> {
+    let password = NewPassword::parse(password, email).map_err(|why| anyhow::anyhow!("the password {why}"))?;
+    let hashes = HashPool::new(HashCost::default(), 1, 1, Clock::system()).map_err(anyhow::Error::msg)?;
+    let Ok(hash) = hashes.hash(password.into_secret()).await else { bail!("the password cannot be hashed") };
+    Ok(hash)
+}
+
+async fn set_password(
+    store: &dyn IdentityStore,
+    email: &str,
+    password: SecretString,
+    out: &mut impl Write,
+) -> anyhow::Result<Changed> {
+    let hash = hash(password, email.parse::<Email>().ok().as_ref()).await?;
+    change(store, email, UserChange::Password(SecretString::from(hash)), out).await
 }
 
 async fn list(store: &dyn IdentityStore, out: &mut impl Write) -> anyhow::Result<()> {
@@ -165,21 +209,31 @@ async fn change(
     email: &str,
     change: UserChange,
     out: &mut impl Write,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Changed> {
     let found = store.credentials(&email_key(email)).await?;
     let id = found.with_context(|| format!("no account has the address {email}"))?.user.id;
     let now = Clock::system().wall();
     let longest = i64::try_from(MAX_ACCESS_TTL.as_secs()).unwrap_or(i64::MAX).saturating_add(LEEWAY_S + 1);
     let until_s = now.as_second().saturating_add(longest);
+    let details = match &change {
+        UserChange::Role(role) => format!("role {role}"),
+        UserChange::Active(true) => "activated".to_owned(),
+        UserChange::Active(false) => "deactivated".to_owned(),
+        UserChange::Password(_) => "password".to_owned(),
+        UserChange::SignOut => "signed out".to_owned(),
+    };
+    let ends_sessions = !matches!(change, UserChange::Active(true));
     let changed = store.change_user(id, change, now.as_millisecond(), until_s).await?;
     let user = changed.with_context(|| format!("the account of {email} is gone"))?;
     let state = if user.is_active { "active" } else { "inactive" };
-    let ended = match change {
-        UserChange::Role(_) | UserChange::Active(false) => "; its sessions are ended",
-        UserChange::Active(true) => "",
-    };
+    let ended = if ends_sessions { "; its sessions are ended" } else { "" };
     writeln!(out, "{} {} {} {state}{ended}", user.id, user.email, user.role)?;
-    Ok(())
+    let note = Note { kind: EventKind::Auth(AuthEvent::AuthzAdmin), subject: Some(Subject::User(id)), details };
+    Ok(((Revoked::User(user.id, user.tokens_not_before_s), until_s), note))
+}
+
+fn password(from_stdin: bool) -> anyhow::Result<SecretString> {
+    if from_stdin { password_from(std::io::stdin().lock()) } else { ask_password() }
 }
 
 fn ask_password() -> anyhow::Result<SecretString> {
@@ -203,7 +257,7 @@ fn password_from(mut input: impl BufRead) -> anyhow::Result<SecretString> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Revoked;
+    use crate::store::{AuditStore, RevocationStore, UserStore};
 
     fn store() -> (tempfile::TempDir, EmbeddedStore) {
         let folder = tempfile::tempdir().unwrap();
@@ -219,21 +273,30 @@ mod tests {
         let again = add(&store, "root@EXAMPLE.com", Role::Admin, None, password()).await.unwrap_err();
         assert!(again.to_string().contains("already"), "{again}");
         let mut out = Vec::new();
-        execute(&store, UsersCommand::SetRole { email: "ROOT@example.com".into(), role: Role::Recruteur }, &mut out)
-            .await
-            .unwrap();
-        execute(&store, UsersCommand::Deactivate { email: "root@example.com".into() }, &mut out).await.unwrap();
+        let email = || "ROOT@example.com".to_owned();
+        for command in [
+            UsersCommand::SetRole { email: email(), role: Role::Recruteur },
+            UsersCommand::Deactivate { email: email() },
+        ] {
+            let (_, note) = execute(&store, command, &mut out).await.unwrap().unwrap();
+            note.write(&store).await.unwrap();
+        }
         out.clear();
         execute(&store, UsersCommand::List, &mut out).await.unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), "1\tRoot@example.com\trecruteur\tinactive\troot\n");
-        let facts = store.revocations_since(0).await.unwrap();
+        let facts = store.revocations_since(0, 100).await.unwrap();
         let not_before: Vec<i64> = facts
             .iter()
-            .map(|fact| match fact.revoked {
-                Revoked::User(UserId(1), not_before) => not_before,
+            .map(|fact| match &fact.revoked {
+                Revoked::User(UserId(1), not_before) => *not_before,
                 other => panic!("{other:?}"),
             })
             .collect();
+        let told = store.audit_since(0, 10).await.unwrap();
+        let told: Vec<&str> = told.iter().map(|record| record.entry.as_str()).collect();
+        assert!(told[0].contains("user_created") && told[0].contains("role admin"), "{told:?}");
+        assert!(told[1].contains("authz_admin") && told[1].contains("role recruteur"), "{told:?}");
+        assert!(told[2].contains("command_line") && told[2].contains("deactivated") && told.len() == 3, "{told:?}");
         assert!(not_before.len() == 2 && not_before[0] < not_before[1], "{not_before:?}");
     }
 
@@ -249,7 +312,33 @@ mod tests {
             assert!(error.contains(words) && !error.contains(password), "{error}");
         }
         let error = execute(&store, UsersCommand::Activate { email: "x@y.fr".into() }, &mut Vec::new()).await;
-        assert!(error.unwrap_err().to_string().contains("x@y.fr"));
+        assert!(error.err().unwrap().to_string().contains("x@y.fr"));
+    }
+
+    #[tokio::test]
+    async fn a_password_is_set_and_sessions_end() {
+        let (_folder, store) = store();
+        add(&store, "root@example.com", Role::Admin, None, "a good long one".into()).await.unwrap();
+        let before = store.credentials("root@example.com").await.unwrap().unwrap();
+        let mut out = Vec::new();
+        set_password(&store, "ROOT@example.com", "an even better one".into(), &mut out).await.unwrap();
+        let after = store.credentials("root@example.com").await.unwrap().unwrap();
+        assert!(before.password_hash != after.password_hash && after.password_hash.starts_with("$argon2id$"));
+        assert!(before.user.tokens_not_before_s < after.user.tokens_not_before_s);
+        execute(&store, UsersCommand::SignOut { email: "root@example.com".into() }, &mut out).await.unwrap();
+        let last = store.credentials("root@example.com").await.unwrap().unwrap();
+        assert_eq!(last.password_hash, after.password_hash);
+        assert!(after.user.tokens_not_before_s < last.user.tokens_not_before_s);
+        let line = "1 root@example.com admin active; its sessions are ended\n";
+        assert_eq!(String::from_utf8(out).unwrap(), line.repeat(2));
+        for (email, password, words) in [
+            ("root@example.com", "short", "the password"),
+            ("root@example.com", "xx-root-xx", "the password"),
+            ("nobody@example.com", "a good long one", "nobody@example.com"),
+        ] {
+            let error = set_password(&store, email, password.into(), &mut Vec::new()).await.err().unwrap().to_string();
+            assert!(error.contains(words) && !error.contains(password), "{error}");
+        }
     }
 
     #[test]

@@ -23,8 +23,12 @@ pub mod routes;
 mod secret;
 pub mod settings;
 mod settings_check;
+pub mod settings_database;
+mod settings_log;
+mod settings_redis;
 mod settings_spec;
 mod tls;
+mod token_settings;
 mod variables;
 
 pub mod schema;

@@ -12,6 +12,8 @@ use serde::Deserialize;
 
 use super::env::Env;
 use super::problem::Problems;
+pub use super::settings_database::Database;
+use crate::model::algorithm::TokenAlgorithm;
 
 /// Where the file is when the command line names none.
 pub const DEFAULT_PATH: &str = "conf/gateway.yaml";
@@ -41,6 +43,12 @@ pub struct Settings {
     pub tokens: Tokens,
     /// Password hashing.
     pub passwords: Passwords,
+    /// Where accounts are kept; `None`: the embedded store in the data folder.
+    pub database: Option<Database>,
+    /// What replicas share.
+    pub redis: Redis,
+    /// The audit trail.
+    pub audit: Audit,
     /// How the process ends.
     pub drain: Drain,
 }
@@ -90,12 +98,12 @@ pub struct Log {
     /// Least important level written (`LOG_LEVEL`); default info.
     pub level: LogLevel,
     /// Where the access log goes; default standard output.
-    pub access: AccessLog,
+    pub access: LogSink,
 }
 
-/// Where the access log goes.
+/// Where a log of lines goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AccessLog {
+pub enum LogSink {
     /// To standard output.
     Stdout,
     /// Nowhere.
@@ -107,8 +115,16 @@ pub enum AccessLog {
 /// Tokens and sessions.
 #[derive(Debug, Clone)]
 pub struct Tokens {
-    /// What signs access tokens (HS256).
+    /// What signs access tokens (`JWT_ALGORITHM`); default HS256.
+    pub algorithm: TokenAlgorithm,
+    /// The secret, see [`TokenSecret`].
     pub secret: TokenSecret,
+    /// A second secret, which only verifies (`JWT_SECRET_PREVIOUS`); checked. Default none.
+    pub previous_secret: Option<SecretString>,
+    /// Folder of the key files; default: `keys` in the data folder.
+    pub keys_dir: Option<PathBuf>,
+    /// Whether missing key files are made at the start. Development and testing only.
+    pub may_generate_keys: bool,
     /// Claim `iss`; default `supersmartmatch-gateway`.
     pub issuer: String,
     /// Life of an access token (`JWT_EXPIRE_HOURS`); default 24h, in production 2h.
@@ -119,11 +135,13 @@ pub struct Tokens {
     pub session_ttl: Duration,
 }
 
-/// What signs access tokens.
+/// The secret of HS256.
 #[derive(Debug, Clone)]
 pub enum TokenSecret {
-    /// From `JWT_SECRET` or `tokens.secret_file`; checked.
+    /// From `JWT_SECRET` or `tokens.secret_file`; checked. Signs under HS256, and always verifies.
     Given(SecretString),
+    /// There is none, and none is needed: key files sign.
+    None,
     /// Make one, keep it in the data folder, and say so. Development and testing only.
     Generate,
 }
@@ -135,6 +153,26 @@ pub struct Passwords {
     pub parallel_hashes: usize,
     /// Log-ins that may wait for one; more are refused with 503. Default 64.
     pub queue: usize,
+}
+
+/// What replicas share, beside the identity store.
+#[derive(Debug, Clone)]
+pub struct Redis {
+    /// Where it is, with its password (`REDIS_URL`); `None`: this process shares nothing.
+    pub url: Option<SecretString>,
+    /// Begins every key and channel; default `ssm:`.
+    pub prefix: String,
+}
+
+/// The audit trail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audit {
+    /// Where its records go as JSON lines; default standard output.
+    pub lines: LogSink,
+    /// How long records are kept; default 365d.
+    pub retention: Duration,
+    /// Most bytes of entries that wait on disk for the store; default 64MiB.
+    pub spool_max: u64,
 }
 
 /// How the process ends.
@@ -243,10 +281,32 @@ impl Settings {
     }
 }
 
-/// [`Settings::data_dir`] alone, for what needs no other setting: other problems of the file do not matter.
-pub fn data_dir(path: Option<&Path>, env: &Env) -> Result<PathBuf, Problems> {
-    let (name, text) = read(path)?;
-    super::settings_check::data_dir(&name, text.as_deref(), env)
+/// Where accounts are kept: the part of [`Settings`] that commands need which do not serve.
+#[derive(Debug, Clone)]
+pub struct StoreSettings {
+    /// Folder of the embedded store.
+    pub data_dir: PathBuf,
+    /// See [`Settings::database`].
+    pub database: Option<Database>,
+    /// See [`Settings::redis`].
+    pub redis: Redis,
+}
+
+impl StoreSettings {
+    /// Reads what [`Settings::load`] reads; problems of other settings do not matter.
+    pub fn load(path: Option<&Path>, env: &Env) -> Result<StoreSettings, Problems> {
+        let (name, text) = read(path)?;
+        super::settings_check::store(&name, text.as_deref(), env)
+    }
+}
+
+impl Tokens {
+    /// [`Settings::tokens`] alone, for commands that do not serve: problems of other settings, and a secret that is
+    /// missing, do not matter.
+    pub fn load(path: Option<&Path>, env: &Env) -> Result<Tokens, Problems> {
+        let (name, text) = read(path)?;
+        super::settings_check::tokens(&name, text.as_deref(), env)
+    }
 }
 
 /// Name and text of the file, see [`Settings::load`].

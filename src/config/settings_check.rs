@@ -3,26 +3,19 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
-
 use super::decode::{Decoded, decode};
 use super::env::Env;
 use super::locate::Lines;
 use super::problem::Problems;
 use super::report::Report;
 use super::settings::{
-    ADMIN, ANY, AccessLog, Admin, Drain, Environment, Listen, Log, LogLevel, Passwords, Settings, Tls, TokenSecret,
-    Tokens,
+    ADMIN, ANY, Admin, Drain, Environment, Listen, Log, LogLevel, Passwords, Settings, StoreSettings, Tls, Tokens,
 };
-use super::settings_spec::{
-    AdminSpec, DrainSpec, ListenSpec, LogSpec, PasswordsSpec, SettingsSpec, TlsSpec, TokensSpec,
-};
+use super::settings_spec::{AdminSpec, DrainSpec, ListenSpec, LogSpec, PasswordsSpec, SettingsSpec, TlsSpec};
 use super::variables::Variables;
-use super::{secret, tls};
+use super::{settings_log, settings_redis, tls};
 use crate::model::units::Span;
 
-const HOUR: Duration = Duration::from_secs(3_600);
-const DAY: Duration = Duration::from_secs(86_400);
 /// Longest span of any setting: ten years.
 const MAX_SPAN: Duration = Duration::from_secs(3_650 * 86_400);
 const MAX_THREADS: usize = 1_024;
@@ -32,18 +25,29 @@ pub(super) fn settings(file: &str, text: Option<&str>, env: &Env) -> Result<Sett
     let Decoded { value, report } = shape(file, text, env);
     let mut checker = Checker { report, variables: Variables::new(env) };
     let settings = checker.settings(value.unwrap_or_default());
-    let Problems(mut problems) = checker.report.finish();
-    problems.append(&mut checker.variables.problems);
-    if problems.is_empty() { Ok(settings) } else { Err(Problems(problems)) }
+    checker.finish(settings)
 }
 
-/// See [`super::settings::data_dir`].
-pub(super) fn data_dir(file: &str, text: Option<&str>, env: &Env) -> Result<PathBuf, Problems> {
+/// See [`super::settings::StoreSettings::load`].
+pub(super) fn store(file: &str, text: Option<&str>, env: &Env) -> Result<StoreSettings, Problems> {
     let Decoded { value, report } = shape(file, text, env);
-    match value {
-        Some(spec) => Ok(folder(&Variables::new(env), spec.data_dir)),
-        None => Err(report.finish()),
-    }
+    let Some(spec) = value else { return Err(report.finish()) };
+    // Other sections' problems are not looked at.
+    let mut checker = Checker { report: Report::new(file, Lines::default()), variables: Variables::new(env) };
+    let data_dir = folder(&checker.variables, spec.data_dir);
+    let database = checker.database(spec.database);
+    let redis = settings_redis::check(spec.redis, &mut checker.variables, &mut checker.report);
+    checker.finish(StoreSettings { data_dir, database, redis })
+}
+
+/// See [`Tokens::load`].
+pub(super) fn tokens(file: &str, text: Option<&str>, env: &Env) -> Result<Tokens, Problems> {
+    let Decoded { value, report } = shape(file, text, env);
+    let Some(spec) = value else { return Err(report.finish()) };
+    let mut checker = Checker { report: Report::new(file, Lines::default()), variables: Variables::new(env) };
+    let environment = checker.environment(spec.environment);
+    let tokens = checker.tokens(spec.tokens, environment);
+    checker.finish(tokens)
 }
 
 fn folder(variables: &Variables<'_>, file: Option<PathBuf>) -> PathBuf {
@@ -62,20 +66,25 @@ fn is_blank(text: &str) -> bool {
     text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'))
 }
 
-struct Checker<'e> {
-    report: Report,
-    variables: Variables<'e>,
+/// The text, the variables, and what is wrong with them so far.
+pub(super) struct Checker<'e> {
+    pub(super) report: Report,
+    pub(super) variables: Variables<'e>,
 }
 
 impl Checker<'_> {
+    fn finish<T>(mut self, value: T) -> Result<T, Problems> {
+        let Problems(mut problems) = self.report.finish();
+        problems.append(&mut self.variables.problems);
+        if problems.is_empty() { Ok(value) } else { Err(Problems(problems)) }
+    }
+
     fn settings(&mut self, spec: SettingsSpec) -> Settings {
-        let variable = self.variables.read("ENVIRONMENT", "development, staging, production or testing", |text| {
-            Environment::ALL.into_iter().find(|environment| environment.as_str().eq_ignore_ascii_case(text))
-        });
-        let environment = variable.or(spec.environment).unwrap_or_default();
+        let environment = self.environment(spec.environment);
         let debug = self.variables.flag("DEBUG").or(spec.debug).unwrap_or(false);
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        self.refuse_stores();
+        let tokens = self.tokens(spec.tokens, environment);
+        self.require_secret(&tokens.secret, environment);
         Settings {
             environment,
             debug,
@@ -89,24 +98,20 @@ impl Checker<'_> {
             listen: self.listen(spec.listen),
             admin: self.admin(spec.admin),
             log: self.log(spec.log),
-            tokens: self.tokens(spec.tokens, environment),
+            tokens,
             passwords: self.passwords(&spec.passwords, cpus),
+            database: self.database(spec.database),
+            redis: settings_redis::check(spec.redis, &mut self.variables, &mut self.report),
+            audit: settings_log::audit(&spec.audit, &mut self.report),
             drain: self.drain(&spec.drain),
         }
     }
 
-    /// This version has the embedded store only, which makes its own tables: INIT_DB is not looked at. Going on as if these were unset would split the state of replicas.
-    fn refuse_stores(&mut self) {
-        if self.variables.text("DATABASE_URL").is_some() {
-            let message =
-                "PostgreSQL comes with a later version; unset it: accounts are then kept in the embedded store";
-            self.variables.refuse("DATABASE_URL", message);
-        }
-        if self.variables.text("REDIS_URL").is_some() {
-            let message = "Redis comes with a later version; unset it: limits and sessions are then kept in this process, \
-                           so run one replica";
-            self.variables.refuse("REDIS_URL", message);
-        }
+    fn environment(&mut self, file: Option<Environment>) -> Environment {
+        let variable = self.variables.read("ENVIRONMENT", "development, staging, production or testing", |text| {
+            Environment::ALL.into_iter().find(|environment| environment.as_str().eq_ignore_ascii_case(text))
+        });
+        variable.or(file).unwrap_or_default()
     }
 
     fn listen(&mut self, spec: ListenSpec) -> Listen {
@@ -154,68 +159,8 @@ impl Checker<'_> {
 
     fn log(&mut self, spec: LogSpec) -> Log {
         let variable = self.variables.read("LOG_LEVEL", "trace, debug, info, warn or error", LogLevel::read);
-        let access = match spec.access.as_deref() {
-            None | Some("stdout") => AccessLog::Stdout,
-            Some("off") => AccessLog::Off,
-            Some(path) if path.contains('/') => AccessLog::File(path.into()),
-            Some(_) => {
-                self.report.add("log.access", "expected stdout, off, or the path of a file, with a `/` in it");
-                AccessLog::Off
-            }
-        };
+        let access = settings_log::sink("log.access", spec.access.as_deref(), &mut self.report);
         Log { level: variable.or(spec.level).unwrap_or(LogLevel::Info), access }
-    }
-
-    fn tokens(&mut self, spec: TokensSpec, environment: Environment) -> Tokens {
-        const ONE: &str = "expected HS256: other algorithms come with a later version";
-        if self.variables.text("JWT_ALGORITHM").is_some_and(|algorithm| algorithm != "HS256") {
-            self.variables.refuse("JWT_ALGORITHM", ONE);
-        } else if spec.algorithm.as_deref().is_some_and(|algorithm| algorithm != "HS256") {
-            self.report.add("tokens.algorithm", ONE);
-        }
-        let issuer = spec.issuer.unwrap_or("supersmartmatch-gateway".to_owned());
-        if issuer.is_empty() || issuer.len() > 256 {
-            self.report.add("tokens.issuer", "must have 1 to 256 characters");
-        }
-        let access = if environment == Environment::Production { 2 * HOUR } else { 24 * HOUR };
-        let access = self.span("tokens.access_ttl", spec.access_ttl, access);
-        let refresh = self.span("tokens.refresh_ttl", spec.refresh_ttl, 7 * DAY);
-        let session = self.span("tokens.session_ttl", spec.session_ttl, 30 * DAY);
-        let access_ttl = self.variables.span("JWT_EXPIRE_HOURS", HOUR, 8_760).unwrap_or(access);
-        let refresh_ttl = self.variables.span("JWT_REFRESH_EXPIRE_DAYS", DAY, 365).unwrap_or(refresh);
-        if spec.session_ttl.is_some() && session < refresh_ttl {
-            self.report
-                .add("tokens.session_ttl", "must not be shorter than the time a session may be idle (refresh_ttl)");
-        }
-        let session_ttl = session.max(refresh_ttl); // the default follows a longer idle time
-        let secret = self.secret(spec.secret_file, environment);
-        Tokens { secret, issuer, access_ttl, refresh_ttl, session_ttl }
-    }
-
-    fn secret(&mut self, file: Option<PathBuf>, environment: Environment) -> TokenSecret {
-        if let Some(text) = self.variables.text("JWT_SECRET") {
-            let given = SecretString::from(text.to_owned());
-            if let Some(refusal) = secret::refusal(&given) {
-                self.variables.refuse("JWT_SECRET", refusal);
-            }
-            return TokenSecret::Given(given);
-        }
-        if let Some(path) = file {
-            let name = path.display().to_string();
-            match super::routes::read(&path, &name) {
-                Ok(text) => {
-                    let given = SecretString::from(text.trim().to_owned());
-                    if let Some(refusal) = secret::refusal(&given) {
-                        self.report.add("tokens.secret_file", format!("the secret in {name} {refusal}"));
-                    }
-                    return TokenSecret::Given(given);
-                }
-                Err(problems) => self.report.add("tokens.secret_file", problems.to_string()),
-            }
-        } else if !environment.may_generate_secret() {
-            self.variables.refuse("JWT_SECRET", secret::missing(environment.as_str()));
-        }
-        TokenSecret::Generate
     }
 
     fn passwords(&mut self, spec: &PasswordsSpec, cpus: usize) -> Passwords {
@@ -233,7 +178,14 @@ impl Checker<'_> {
         }
     }
 
-    fn count(&mut self, key: &str, given: Option<usize>, default: usize, least: usize, most: usize) -> usize {
+    pub(super) fn count(
+        &mut self,
+        key: &str,
+        given: Option<usize>,
+        default: usize,
+        least: usize,
+        most: usize,
+    ) -> usize {
         let value = given.unwrap_or(default);
         if given.is_some_and(|given| !(least..=most).contains(&given)) {
             self.report.add(key, format!("must be from {least} to {most}"));
@@ -241,7 +193,7 @@ impl Checker<'_> {
         value
     }
 
-    fn span(&mut self, key: &str, given: Option<Span>, default: Duration) -> Duration {
+    pub(super) fn span(&mut self, key: &str, given: Option<Span>, default: Duration) -> Duration {
         let value = given.map_or(default, |span| span.0);
         if value.is_zero() || value > MAX_SPAN {
             self.report.add(key, "must be longer than zero and at most 3650d");
@@ -252,9 +204,12 @@ impl Checker<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::settings::TokenSecret;
     use super::*;
     use secrecy::ExposeSecret;
 
+    const HOUR: Duration = Duration::from_secs(3_600);
+    const DAY: Duration = Duration::from_secs(86_400);
     const SECRET: &str = "kX2v9Qm4Lr7TzBn1Wc8Yp5Hd3Jf6Gs0A";
 
     fn good(text: Option<&str>, env: &[(&str, &str)]) -> Settings {
@@ -285,19 +240,19 @@ mod tests {
     #[test]
     fn the_data_folder_is_the_variables_then_the_files_then_data() {
         let of = |text, env: &[(&str, &str)]| {
-            data_dir("f", text, &Env::from_pairs(env.iter().copied())).unwrap().display().to_string()
+            store("f", text, &Env::from_pairs(env.iter().copied())).unwrap().data_dir.display().to_string()
         };
         let file = Some("data_dir: /from-file\nlisten: { port: no }\n");
         assert_eq!(of(file, &[("DATA_DIR", "/from-env")]), "/from-env");
         assert_eq!(of(file, &[("DATA_DIR", "")]), "/from-file");
         assert_eq!(of(None, &[]), "data");
-        assert!(data_dir("f", Some("a: ["), &Env::default()).is_err());
+        assert!(store("f", Some("a: ["), &Env::default()).is_err());
     }
 
     #[test]
     fn the_shipped_file_names_every_key() {
         let shipped = include_str!("../../conf/gateway.yaml");
-        for section in ["", "listen", "admin", "log", "tokens", "passwords", "drain"] {
+        for section in ["", "listen", "admin", "log", "tokens", "passwords", "database", "redis", "audit", "drain"] {
             let nothing = "\"zz\": 1";
             let text =
                 if section.is_empty() { format!("{{ {nothing} }}") } else { format!("{section}: {{ {nothing} }}") };
@@ -353,8 +308,31 @@ mod tests {
     }
 
     #[test]
+    fn the_database_is_the_variables_then_the_files() {
+        use secrecy::ExposeSecret as _;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("url");
+        std::fs::write(&file, "postgres://file/x\n").unwrap();
+        let text = format!("database: {{ url_file: {}, timeout: 5s }}\n", file.display());
+        let of = |text, env: &[(&str, &str)]| {
+            store("f", text, &Env::from_pairs(env.iter().copied()))
+                .unwrap()
+                .database
+                .map(|database| (database.url.expose_secret().to_owned(), database.init, database.timeout.as_secs()))
+        };
+        assert_eq!(of(None, &[]), None);
+        assert_eq!(of(Some("database: { connections: 3 }"), &[("INIT_DB", "false")]), None);
+        assert_eq!(of(Some(&text), &[]), Some(("postgres://file/x".to_owned(), true, 5)));
+        let env = [("DATABASE_URL", "postgresql+psycopg2://env/x"), ("INIT_DB", "0")];
+        assert_eq!(of(Some(&text), &env), Some(("postgresql+psycopg2://env/x".to_owned(), false, 5)));
+        std::fs::write(&file, "mysql://hunter2").unwrap();
+        let problems = store("f", Some(&text), &Env::default()).unwrap_err().to_string();
+        assert!(problems.contains("no PostgreSQL URL") && !problems.contains("hunter2"), "{problems}");
+    }
+
+    #[test]
     fn secrets_stay_out_of_problems() {
-        let env = Env::from_pairs([("JWT_SECRET", "hunter2"), ("DATABASE_URL", "postgres://u:hunter2@h/d")]);
+        let env = Env::from_pairs([("JWT_SECRET", "hunter2"), ("DATABASE_URL", "mysql://u:hunter2@h/d")]);
         let problems = super::settings("f", Some("listen: { port: \"${JWT_SECRET}\" }\n"), &env).unwrap_err();
         assert_eq!(problems.0.len(), 3, "{problems}");
         assert!(!problems.to_string().contains("hunter2"), "{problems}");

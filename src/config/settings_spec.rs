@@ -24,6 +24,9 @@ pub(super) struct SettingsSpec {
     pub(super) log: LogSpec,
     pub(super) tokens: TokensSpec,
     pub(super) passwords: PasswordsSpec,
+    pub(super) database: DatabaseSpec,
+    pub(super) redis: RedisSpec,
+    pub(super) audit: AuditSpec,
     pub(super) drain: DrainSpec,
 }
 
@@ -66,7 +69,9 @@ pub(super) struct LogSpec {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct TokensSpec {
     pub(super) secret_file: Option<PathBuf>,
+    pub(super) previous_secret_file: Option<PathBuf>,
     pub(super) algorithm: Option<String>,
+    pub(super) keys_dir: Option<PathBuf>,
     pub(super) issuer: Option<String>,
     pub(super) access_ttl: Option<Span>,
     pub(super) refresh_ttl: Option<Span>,
@@ -78,6 +83,30 @@ pub(super) struct TokensSpec {
 pub(super) struct PasswordsSpec {
     pub(super) parallel_hashes: Option<usize>,
     pub(super) queue: Option<usize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct DatabaseSpec {
+    pub(super) url_file: Option<PathBuf>,
+    pub(super) connections: Option<usize>,
+    pub(super) connect_timeout: Option<Span>,
+    pub(super) timeout: Option<Span>,
+    pub(super) start_wait: Option<Span>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RedisSpec {
+    pub(super) prefix: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct AuditSpec {
+    pub(super) lines: Option<String>,
+    pub(super) retention: Option<Span>,
+    pub(super) spool_max: Option<ByteSize>,
 }
 
 #[derive(Debug, Default, Deserialize)]

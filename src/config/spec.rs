@@ -3,7 +3,9 @@
 //! Every struct refuses unknown keys. Docstrings become the descriptions in `conf/routes.schema.json`.
 
 mod auth;
+mod builtin;
 mod pool;
+mod revocation;
 
 use std::collections::BTreeMap;
 
@@ -11,7 +13,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use auth::{AuthSpec, AuthWord, RolesSpec, TextSpec};
+pub use builtin::{Audience, Builtin};
 pub use pool::{BreakerSpec, HealthSpec, PoolSpec, TimeoutsSpec};
+pub use revocation::{BoundedSpec, RevocationSpec, RevocationWord};
 
 use super::list::{self, Networks};
 use crate::model::units::{ByteSize, Rate, Span};
@@ -170,6 +174,9 @@ pub struct RouteSpec {
     /// Who may call; default `defaults.auth`.
     #[serde(default)]
     pub auth: Option<AuthSpec>,
+    /// How old the knowledge of revocations may be by which callers are let in; default `eventual`.
+    #[serde(default)]
+    pub revocation: Option<RevocationSpec>,
     /// Policies that a request must pass, all of them; default `defaults.limits`. `[]` is none.
     #[serde(default)]
     pub limits: Option<Vec<String>>,
@@ -225,73 +232,6 @@ pub struct DestinationSpec {
     /// Several calls in parallel, their JSON merged into one object.
     #[serde(default)]
     pub aggregate: Option<AggregateSpec>,
-}
-
-/// The gateway's own pages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Builtin {
-    /// Name, version and routes of the gateway.
-    ServiceCard,
-    /// `{"status":"ok"}`; touches nothing else.
-    Status,
-    /// Health of all services, from the background checks.
-    Health,
-    /// Health of the service named by the path parameter `{service}`.
-    ServiceHealth,
-    /// Health of all targets, with their addresses.
-    HealthDetailed,
-    /// Recent changes of health.
-    HealthHistory,
-    /// Forgets probe results and asks for a new round.
-    HealthReset,
-    /// Prometheus text.
-    Metrics,
-    /// Swagger UI.
-    Docs,
-    /// ReDoc.
-    Redoc,
-    /// OpenAPI 3.1 of all routes.
-    Openapi,
-    /// Makes an account.
-    AuthRegister,
-    /// Opens a session.
-    AuthLogin,
-    /// Goes on with a session.
-    AuthRefresh,
-    /// Ends a session.
-    AuthLogout,
-    /// The caller's account.
-    AuthMe,
-}
-
-impl Builtin {
-    /// Whether it answers probes and collectors, which must never be refused for asking often.
-    pub const fn is_for_machines(self) -> bool {
-        matches!(self, Builtin::Status | Builtin::Health | Builtin::Metrics)
-    }
-
-    /// Its name in the table, and the last segment of its path on the side-listener.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Builtin::ServiceCard => "service_card",
-            Builtin::Status => "status",
-            Builtin::Health => "health",
-            Builtin::ServiceHealth => "service_health",
-            Builtin::HealthDetailed => "health_detailed",
-            Builtin::HealthHistory => "health_history",
-            Builtin::HealthReset => "health_reset",
-            Builtin::Metrics => "metrics",
-            Builtin::Docs => "docs",
-            Builtin::Redoc => "redoc",
-            Builtin::Openapi => "openapi",
-            Builtin::AuthRegister => "auth_register",
-            Builtin::AuthLogin => "auth_login",
-            Builtin::AuthRefresh => "auth_refresh",
-            Builtin::AuthLogout => "auth_logout",
-            Builtin::AuthMe => "auth_me",
-        }
-    }
 }
 
 /// Several calls in parallel, merged.

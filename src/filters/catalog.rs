@@ -12,8 +12,8 @@ use super::chain::Chain;
 use super::ip_access::IpAccess;
 use super::rate_limit::buckets::Buckets;
 use super::rate_limit::{LimitObserver, RateLimit};
-use crate::accounts::Authenticator;
-use crate::config::spec::{LimitSpec, RouteSpec, RoutesSpec};
+use crate::accounts::{ApiKeys, Authenticator};
+use crate::config::spec::{LimitSpec, RevocationSpec, RevocationWord, RouteSpec, RoutesSpec};
 use crate::telemetry::metrics::{LimitMetrics, Metrics};
 
 /// Process state that filters refer to; it outlives every table.
@@ -21,6 +21,8 @@ use crate::telemetry::metrics::{LimitMetrics, Metrics};
 pub struct FilterHandles {
     /// Verifies access tokens.
     pub authenticator: Arc<Authenticator>,
+    /// Verifies API keys.
+    pub api_keys: Arc<ApiKeys>,
     /// Buckets of the rate limits.
     pub buckets: Arc<Buckets>,
     /// Where decisions are counted.
@@ -40,7 +42,11 @@ pub fn chain(
     if let Some(networks) = &route.allow_from {
         filters.push(Box::new(IpAccess::new(&networks.0)));
     }
-    if let Some(auth) = Auth::new(auth, handles.authenticator.clone()) {
+    let oldest = match &route.revocation {
+        Some(RevocationSpec::Bounded(bound)) => Some(bound.bounded.0),
+        Some(RevocationSpec::Word(RevocationWord::Eventual)) | None => None,
+    };
+    if let Some(auth) = Auth::new(auth, oldest, handles.authenticator.clone(), handles.api_keys.clone()) {
         filters.push(Box::new(auth));
     }
     if !limits.is_empty() {

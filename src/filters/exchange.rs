@@ -65,11 +65,9 @@ impl Edits {
 pub(crate) mod tests {
     use std::net::IpAddr;
 
-    use uuid::Uuid;
-
     use super::*;
     use crate::clock::Clock;
-    use crate::model::identity::{SessionId, TokenId, UserId};
+    use crate::model::identity::{ApiKeyId, Credential, UserId};
     use crate::model::role::Role;
 
     /// A request for the tests of filters.
@@ -101,8 +99,7 @@ pub(crate) mod tests {
                 user: UserId(user),
                 email: "someone@example.org".into(),
                 role,
-                session: SessionId(Uuid::nil()),
-                token: TokenId(Uuid::nil()),
+                credential: Credential::ApiKey(ApiKeyId(1)),
                 issued_at: 0,
                 expires_at: i64::MAX,
             });

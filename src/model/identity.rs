@@ -37,6 +37,14 @@ impl FromStr for SessionId {
     }
 }
 
+impl FromStr for TokenId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Uuid::parse_str(text).map(TokenId)
+    }
+}
+
 /// One access token (`jti`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TokenId(pub Uuid);
@@ -47,23 +55,89 @@ impl fmt::Display for TokenId {
     }
 }
 
-/// The proven facts about the caller. Made only by verifying an access token.
+/// One key that signs access tokens (`kid`).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct KeyId(pub Arc<str>);
+
+/// The text cannot name a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected 1 to 64 letters, digits, `-` or `_`")]
+pub struct BadKeyId;
+
+impl KeyId {
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for KeyId {
+    type Err = BadKeyId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        let good = (1..=64).contains(&text.len()) && text.bytes().all(fits);
+        if good { Ok(KeyId(text.into())) } else { Err(BadKeyId) }
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Number of an API key in the identity store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ApiKeyId(pub i64);
+
+impl fmt::Display for ApiKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What proved an [`Identity`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// An access token.
+    Token {
+        /// The log-in that it belongs to.
+        session: SessionId,
+        /// The token itself.
+        token: TokenId,
+        /// The key that signed it.
+        key: KeyId,
+    },
+    /// An API key.
+    ApiKey(ApiKeyId),
+}
+
+/// The proven facts about the caller. Made only by verifying a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// The account.
     pub user: UserId,
-    /// Its e-mail address when the token was made.
+    /// Its e-mail address when the credential was made.
     pub email: Arc<str>,
-    /// Its role when the token was made.
+    /// The role that the credential gives.
     pub role: Role,
-    /// The log-in that the token belongs to.
-    pub session: SessionId,
-    /// The token itself.
-    pub token: TokenId,
-    /// When it was issued, in Unix seconds.
+    /// What proved all this.
+    pub credential: Credential,
+    /// When the credential was made, in Unix seconds.
     pub issued_at: i64,
-    /// When the token ends, in Unix seconds.
+    /// When it ends, in Unix seconds.
     pub expires_at: i64,
+}
+
+impl Identity {
+    /// The log-in that the caller's token belongs to; a machine with an API key has none.
+    pub const fn session(&self) -> Option<SessionId> {
+        match self.credential {
+            Credential::Token { session, .. } => Some(session),
+            Credential::ApiKey(_) => None,
+        }
+    }
 }
 
 /// Where a request came from.

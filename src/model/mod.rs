@@ -1,8 +1,10 @@
 //! Values: no I/O, no async, no Pingora, no clock. Everything here can be tested by calling it.
 
 pub mod access;
+pub mod algorithm;
 pub mod breaker;
 pub mod cors;
+pub mod email;
 pub mod endpoint;
 pub mod forwarded;
 pub mod gcra;
@@ -15,4 +17,5 @@ pub mod rejection;
 pub mod reply;
 pub mod role;
 pub mod route_table;
+pub mod throttle;
 pub mod units;

@@ -20,7 +20,7 @@ pub struct FieldProblem {
 }
 
 /// Every code that [`Rejection::code`] gives.
-const CODES: [&str; 27] = [
+const CODES: [&str; 31] = [
     "INVALID_JSON",
     "BAD_REQUEST",
     "EMAIL_ALREADY_USED",
@@ -32,9 +32,13 @@ const CODES: [&str; 27] = [
     "WRONG_TOKEN_TYPE",
     "INVALID_CREDENTIALS",
     "INVALID_REFRESH_TOKEN",
+    "INVALID_API_KEY",
     "FORBIDDEN_ROLE",
+    "FORBIDDEN_SCOPE",
     "ROLE_NOT_ALLOWED",
     "FORBIDDEN_ADDRESS",
+    "SESSION_REQUIRED",
+    "OWN_ACCOUNT",
     "NOT_FOUND",
     "METHOD_NOT_ALLOWED",
     "PAYLOAD_TOO_LARGE",
@@ -75,12 +79,20 @@ pub enum Rejection {
     InvalidCredentials,
     /// The refresh token is unknown, ended, or was used before.
     InvalidRefreshToken,
+    /// `X-API-Key` is not exactly one key that may be used.
+    InvalidApiKey,
     /// The role is not among the route's; the route may bring its own text.
     ForbiddenRole(Option<Arc<LocalText>>),
+    /// The API key is not for this route.
+    ForbiddenScope,
     /// A role that nobody may give themselves.
     RoleNotAllowed,
     /// The client's address is not among the route's.
     ForbiddenAddress,
+    /// A page for people, who log in, was asked for by a machine.
+    SessionRequired,
+    /// Administrators change the accounts of others, never their own.
+    OwnAccount,
     /// No route has this path.
     NotFound,
     /// The path exists, the method does not; carries the value of `Allow`.
@@ -122,8 +134,14 @@ impl Rejection {
             | R::InvalidToken
             | R::WrongTokenType
             | R::InvalidCredentials
-            | R::InvalidRefreshToken => StatusCode::UNAUTHORIZED,
-            R::ForbiddenRole(_) | R::RoleNotAllowed | R::ForbiddenAddress => StatusCode::FORBIDDEN,
+            | R::InvalidRefreshToken
+            | R::InvalidApiKey => StatusCode::UNAUTHORIZED,
+            R::ForbiddenRole(_)
+            | R::ForbiddenScope
+            | R::RoleNotAllowed
+            | R::ForbiddenAddress
+            | R::SessionRequired
+            | R::OwnAccount => StatusCode::FORBIDDEN,
             R::NotFound => StatusCode::NOT_FOUND,
             R::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             R::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -159,9 +177,13 @@ impl Rejection {
             R::WrongTokenType => "WRONG_TOKEN_TYPE",
             R::InvalidCredentials => "INVALID_CREDENTIALS",
             R::InvalidRefreshToken => "INVALID_REFRESH_TOKEN",
+            R::InvalidApiKey => "INVALID_API_KEY",
             R::ForbiddenRole(_) => "FORBIDDEN_ROLE",
+            R::ForbiddenScope => "FORBIDDEN_SCOPE",
             R::RoleNotAllowed => "ROLE_NOT_ALLOWED",
             R::ForbiddenAddress => "FORBIDDEN_ADDRESS",
+            R::SessionRequired => "SESSION_REQUIRED",
+            R::OwnAccount => "OWN_ACCOUNT",
             R::NotFound => "NOT_FOUND",
             R::MethodNotAllowed(_) => "METHOD_NOT_ALLOWED",
             R::PayloadTooLarge => "PAYLOAD_TOO_LARGE",
@@ -198,10 +220,16 @@ impl Rejection {
             R::WrongTokenType => ("Type de token invalide", "Invalid token type"),
             R::InvalidCredentials => ("Email ou mot de passe incorrect", "Wrong e-mail or password"),
             R::InvalidRefreshToken => ("Token de refresh invalide", "Invalid refresh token"),
+            R::InvalidApiKey => ("Clé API invalide", "Invalid API key"),
             R::ForbiddenRole(Some(text)) => return Cow::Borrowed(text.get(lang)),
             R::ForbiddenRole(None) => ("Rôle insuffisant", "Insufficient role"),
+            R::ForbiddenScope => ("Route hors de la portée de la clé API", "Route outside the API key's scope"),
             R::RoleNotAllowed => ("Rôle non autorisé à l'inscription", "Role not allowed at registration"),
             R::ForbiddenAddress => ("Adresse non autorisée", "Address not allowed"),
+            R::SessionRequired => ("Connexion d'un utilisateur requise", "A user's log-in is required"),
+            R::OwnAccount => {
+                ("Un administrateur ne modifie pas son propre compte", "Administrators cannot change their own account")
+            }
             R::NotFound => ("Ressource non trouvée", "Resource not found"),
             R::MethodNotAllowed(_) => ("Méthode non autorisée", "Method not allowed"),
             R::PayloadTooLarge => ("Corps trop volumineux", "Body too large"),
@@ -285,9 +313,13 @@ mod tests {
             R::WrongTokenType,
             R::InvalidCredentials,
             R::InvalidRefreshToken,
+            R::InvalidApiKey,
             R::ForbiddenRole(None),
+            R::ForbiddenScope,
             R::RoleNotAllowed,
             R::ForbiddenAddress,
+            R::SessionRequired,
+            R::OwnAccount,
             R::NotFound,
             R::MethodNotAllowed(HeaderValue::from_static("GET")),
             R::PayloadTooLarge,

@@ -152,7 +152,10 @@ impl Rejection {
     /// The `WWW-Authenticate` challenge (RFC 6750 §3) of a 401.
     fn challenge(&self) -> Option<&'static str> {
         match self {
-            Rejection::MissingToken | Rejection::InvalidCredentials => Some(r#"Bearer realm="supersmartmatch""#),
+            // An API key has no scheme of its own to ask for (RFC 9110 §11.6.1 wants a challenge all the same).
+            Rejection::MissingToken | Rejection::InvalidCredentials | Rejection::InvalidApiKey => {
+                Some(r#"Bearer realm="supersmartmatch""#)
+            }
             Rejection::InvalidTokenFormat => Some(r#"Bearer realm="supersmartmatch", error="invalid_request""#),
             Rejection::TokenRevoked
             | Rejection::TokenExpired

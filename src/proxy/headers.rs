@@ -5,7 +5,7 @@
 //! out in lower case (RFC 9110 §5.1: case means nothing).
 
 use http::header::{CONNECTION, HOST, LOCATION, UPGRADE, VARY};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
@@ -30,6 +30,7 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_SSM_PATH: HeaderName = HeaderName::from_static("x-ssm-path");
 const X_SSM_CODE: HeaderName = HeaderName::from_static("x-ssm-code");
+const X_SSM_CLIENT: HeaderName = HeaderName::from_static("x-ssm-client");
 const X_SSM_SESSION: HeaderName = HeaderName::from_static("x-ssm-session");
 
 /// Headers by which the gateway speaks to upstreams, or that are the client's secret: dropped whoever sent them.
@@ -37,17 +38,18 @@ fn is_ours(name: &str) -> bool {
     name.starts_with("x-user-")
         || name.starts_with("x-ssm-")
         || name.starts_with("x-forwarded-")
-        || matches!(name, "authorization" | "forwarded" | "x-real-ip" | "x-request-id" | "traceparent")
+        || matches!(name, "authorization" | "x-api-key" | "forwarded" | "x-real-ip" | "x-request-id" | "traceparent")
         // Servers that follow CGI read `_` as `-` (RFC 3875 §4.1.18): `X_User_Role` would be believed.
         || name.contains('_')
 }
 
 /// What the gateway's own pages read of a client's headers, and what frames the body.
-const FOR_PAGES: [&str; 9] = [
+const FOR_PAGES: [&str; 10] = [
     "host",
     "accept",
     "accept-language",
     "accept-encoding",
+    "user-agent",
     "content-type",
     "content-length",
     "transfer-encoding",
@@ -88,7 +90,7 @@ pub(super) fn towards_upstream(
             // The page needs little, and its server takes few headers.
             remove_all(headers, |name| !FOR_PAGES.contains(&name));
             to_side_listener(headers, ctx, matched, path)?;
-            parts.uri = uri.clone();
+            parts.uri = with_query(uri, sent.query()).ok_or_else(|| internal("page path"))?;
         }
         Destination::Aggregate(_) => return Err(internal("an aggregate has no upstream of its own")),
     }
@@ -100,6 +102,14 @@ pub(super) fn towards_upstream(
     headers.extend(facts(ctx));
     *request = parts.into();
     Ok(())
+}
+
+/// A page's own path, with the client's query.
+fn with_query(uri: &Uri, query: Option<&str>) -> Option<Uri> {
+    match query {
+        None => Some(uri.clone()),
+        Some(query) => Uri::try_from(format!("{}?{query}", uri.path())).ok(),
+    }
 }
 
 fn remove_all(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
@@ -134,8 +144,9 @@ fn to_side_listener(headers: &mut HeaderMap, ctx: &RequestCtx, matched: &Matched
         let name = HeaderName::try_from(format!("x-ssm-param-{name}")).map_err(|_| internal("header name"))?;
         headers.insert(name, text(value)?);
     }
-    if let Some(identity) = &ctx.identity {
-        headers.insert(X_SSM_SESSION, text(&identity.session.to_string())?);
+    headers.insert(X_SSM_CLIENT, text(&ctx.client.address.to_string())?);
+    if let Some(session) = ctx.identity.as_ref().and_then(Identity::session) {
+        headers.insert(X_SSM_SESSION, text(&session.to_string())?);
     }
     Ok(())
 }

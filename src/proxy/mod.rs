@@ -29,6 +29,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
+use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::snapshot::{Destination, Live};
 use crate::telemetry::access_log::AccessLog;
@@ -52,6 +53,8 @@ pub struct Gateway {
     pub unmatched: Arc<RouteMetrics>,
     /// Where finished requests are written.
     pub access_log: Arc<AccessLog>,
+    /// Where refusals that matter are recorded.
+    pub audit: Audit,
     /// Proxies whose forwarding headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Caps on request heads.

@@ -5,10 +5,11 @@ use pingora_proxy::Session;
 
 use super::ctx::RequestCtx;
 use super::{Gateway, respond};
+use crate::audit::{Actor, Event, EventKind};
 use crate::model::access::{AccessRecord, LimitRecord, Outcome, UpstreamRecord};
 use crate::model::rejection::Rejection;
 use crate::snapshot::Destination;
-use crate::telemetry::metrics::AttemptResult;
+use crate::telemetry::metrics::{AttemptResult, AuthEvent};
 use crate::upstream::{FailureKind, Observed};
 
 /// Status that the record gives a request whose client left before an answer began.
@@ -56,6 +57,24 @@ pub(super) fn write(gateway: &Gateway, session: &mut Session, error: Option<&Err
     let metrics = matched.map_or(&gateway.unmatched, |matched| &matched.route.metrics);
     gateway.metrics.record(metrics, &record);
     gateway.access_log.write(&record);
+    audit_refusal(gateway, ctx);
+}
+
+/// Records a refusal that matters: somebody proven may not do this, or a credential that was revoked is still in use.
+/// Missing and bad tokens are not recorded: they prove nothing, and anybody can send any number of them.
+fn audit_refusal(gateway: &Gateway, ctx: &RequestCtx) {
+    let Some(rejection @ (Rejection::ForbiddenRole(_) | Rejection::ForbiddenScope | Rejection::TokenRevoked)) =
+        &ctx.rejection
+    else {
+        return;
+    };
+    let route = ctx.matched.as_ref().map_or("none", |matched| &*matched.route.name);
+    let mut event = Event::new(EventKind::Auth(AuthEvent::AuthzFail))
+        .from(Some(ctx.client.address), Some(ctx.request_id()))
+        .saying(format!("{} on route {route}", rejection.code()));
+    event.actor = ctx.identity.as_ref().map(Actor::of);
+    gateway.metrics.auth_event(AuthEvent::AuthzFail);
+    gateway.audit.record(event);
 }
 
 /// Counts the try at a target, by how it ended.

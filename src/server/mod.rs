@@ -1,11 +1,13 @@
 //! The composition root: builds everything for the life of the process, runs it, and takes it down in order.
 
 mod connection_guard;
+mod keys;
 mod listeners;
 mod reload;
 mod services;
 mod shutdown;
 mod side_listener;
+pub mod store;
 mod turns;
 
 use std::net::SocketAddr;
@@ -18,6 +20,7 @@ use pingora::services::Service as _;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
+use crate::audit::{Actor, Event, EventKind};
 use crate::clock::Clock;
 use crate::config::env::Env;
 use crate::config::settings::Settings;
@@ -79,7 +82,10 @@ async fn serve(start: Start, control: &Runtime, proxy: &Runtime) -> anyhow::Resu
         .with_context(|| format!("data folder {}", start.data_dir.display()))?;
     let address = public.local_addr()?;
     let mut side = SideSocket::bind(&start.data_dir)?;
-    let services = Arc::new(Services::build(&start, &side.path, control.handle().clone()).await?);
+    let services = tokio::select! {
+        built = Services::build(&start, &side.path, control.handle().clone()) => Arc::new(built?),
+        () = asked_to_end(&mut signals) => return Ok(()), // while the database is waited for
+    };
     let (stop, stopped) = watch::channel(false);
     if let Some(listener) = side.listener.take() {
         side_listener::serve_pages(listener, &services);
@@ -89,20 +95,34 @@ async fn serve(start: Start, control: &Runtime, proxy: &Runtime) -> anyhow::Resu
     let mut service = services.proxy_service();
     listeners::add_endpoint(&mut service, &name, settings.listen.tls.as_ref())?;
     proxy.spawn(async move { service.start_service(Some(fds), stopped, 1).await });
-    tracing::info!(%address, admin = %settings.admin.address, version = env!("CARGO_PKG_VERSION"), "gateway is up");
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(%address, admin = %settings.admin.address, version, "gateway is up");
+    let of_gateway = |kind, details: String| Event::new(kind).by(Actor::Gateway).saying(details);
+    services.audit.record(of_gateway(EventKind::Startup, format!("version {version} on {address}")));
     if let Some(on_ready) = start.on_ready {
         on_ready(address);
     }
-    until_ended(&services, &stop, &mut signals).await;
+    let cut = until_ended(&services, &stop, &mut signals).await;
+    let details = format!("version {version} on {address}, {cut} requests cut off");
+    services.audit.record(of_gateway(EventKind::Shutdown, details));
+    if !services.audit.close(FLUSH_AT_MOST).await {
+        tracing::error!("the last audit records could not be written in time");
+    }
     services.access_log.flush_and_stop(FLUSH_AT_MOST);
     Ok(())
 }
 
+async fn asked_to_end(signals: &mut Signals) {
+    while matches!(signals.next().await, Wish::Reload) {}
+}
+
 /// Follows the signals until one ends the process. They are heard also while a reload hangs, as on a dead mount.
-async fn until_ended(services: &Arc<Services>, stop: &watch::Sender<bool>, signals: &mut Signals) {
+/// Answers how many requests were cut off.
+async fn until_ended(services: &Arc<Services>, stop: &watch::Sender<bool>, signals: &mut Signals) -> usize {
     let mut reloads = Turns::new({
         let services = services.clone();
         move || {
+            services.keys.reload();
             let _ = services.reloader.reload(&services.live); // says itself what came of it
         }
     });
@@ -114,6 +134,7 @@ async fn until_ended(services: &Arc<Services>, stop: &watch::Sender<bool>, signa
         match wish {
             Wish::Reload => {
                 services.access_log.reopen();
+                services.audit.reopen();
                 if !reloads.ask() {
                     tracing::warn!("the last reload is still under way, the next one follows it");
                 }
@@ -123,12 +144,12 @@ async fn until_ended(services: &Arc<Services>, stop: &watch::Sender<bool>, signa
                 let drain = services.drain;
                 let cut = shutdown::drain(drain, &services.readiness, stop, &services.connections, signals).await;
                 tracing::info!(requests_cut_off = cut, "gateway is down");
-                return;
+                return cut;
             }
             Wish::Stop => {
                 let _ = stop.send(true);
                 tracing::info!("gateway is down");
-                return;
+                return services.connections.requests();
             }
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::audit::{Actor, Audit, Event, EventKind};
 use crate::clock::Clock;
 use crate::config::env::Env;
 use crate::config::problem::Problems;
@@ -18,6 +19,7 @@ pub struct Reloader {
     env: Env,
     handles: Handles,
     clock: Clock,
+    audit: Audit,
     /// The text in force; also what makes two reloads take turns.
     current: Mutex<Option<String>>,
 }
@@ -33,8 +35,15 @@ pub enum Reloaded {
 
 impl Reloader {
     /// Tables come from `source`; a copy of the one in force is kept at `last_good`.
-    pub fn new(source: PathBuf, last_good: PathBuf, env: Env, handles: Handles, clock: Clock) -> Reloader {
-        Reloader { source, last_good, env, handles, clock, current: Mutex::new(None) }
+    pub fn new(
+        source: PathBuf,
+        last_good: PathBuf,
+        env: Env,
+        handles: Handles,
+        clock: Clock,
+        audit: Audit,
+    ) -> Reloader {
+        Reloader { source, last_good, env, handles, clock, audit, current: Mutex::new(None) }
     }
 
     /// Loads the first table.
@@ -53,7 +62,10 @@ impl Reloader {
         let mut current = self.current.lock();
         let outcome = self.try_reload(&mut current, live);
         match &outcome {
-            Ok(Reloaded::Published(generation)) => tracing::info!(generation, "routes reloaded"),
+            Ok(Reloaded::Published(generation)) => {
+                tracing::info!(generation, "routes reloaded");
+                self.tell(format!("generation {generation} is in force"));
+            }
             Ok(Reloaded::Unchanged) => tracing::info!("routes unchanged, nothing to reload"),
             Err(problems) => {
                 self.handles.metrics.config_failed();
@@ -61,9 +73,17 @@ impl Reloader {
                 for problem in &problems.0 {
                     tracing::error!(generation_kept = kept, problem = %problem, "routes refused, the table in force stays");
                 }
+                let (count, first) =
+                    (problems.0.len(), problems.0.first().map(ToString::to_string).unwrap_or_default());
+                self.tell(format!("refused, generation {kept} stays; {count} problems: {first}"));
             }
         }
         outcome
+    }
+
+    /// Records what came of a reload.
+    fn tell(&self, details: String) {
+        self.audit.record(Event::new(EventKind::ConfigReload).by(Actor::CommandLine).saying(details));
     }
 
     fn try_reload(&self, current: &mut Option<String>, live: &Live) -> Result<Reloaded, Problems> {

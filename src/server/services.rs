@@ -7,16 +7,20 @@ use anyhow::Context;
 use pingora::server::configuration::ServerConf;
 use pingora::services::listening::Service;
 use pingora_proxy::http_proxy;
+use secrecy::SecretString;
 use tokio::runtime::Handle;
 
 use super::Start;
 use super::connection_guard::Guarded;
+use super::keys::{self, Keys};
 use super::reload::Reloader;
 use super::shutdown::Drain;
-use crate::accounts::{Accounts, AccountsConfig, HashCost, Secrets};
-use crate::api::{GatewayInfo, Pages, Readiness, StoreCheck};
+use super::store;
+use crate::accounts::{Accounts, AccountsConfig, HashCost, KeyRing};
+use crate::api::{GatewayInfo, Pages, Readiness, Store};
+use crate::audit::{Audit, AuditConfig, SPOOL_NAME};
 use crate::clock::Clock;
-use crate::config::settings::{AccessLog as AccessLogSetting, Settings, TokenSecret};
+use crate::config::settings::{LogSink, Settings, TokenSecret};
 use crate::filters::catalog::FilterHandles;
 use crate::filters::rate_limit::buckets::Buckets;
 use crate::proxy::connections::{ConnectionLimits, Connections};
@@ -24,7 +28,7 @@ use crate::proxy::{Gateway, HeadLimits, JsonBudget};
 use crate::snapshot::flood_guard::FloodGuardState;
 use crate::snapshot::{Handles, Live};
 use crate::store::IdentityStore;
-use crate::store::embedded::{self, EmbeddedStore};
+use crate::store::redis::{NAME as REDIS, RedisThrottle, SharedRedis};
 use crate::telemetry::access_log::{AccessLog, Sink};
 use crate::telemetry::metrics::{Metrics, UNMATCHED};
 use crate::upstream::Registry;
@@ -43,6 +47,8 @@ pub struct Services {
     pub live: Arc<Live>,
     /// Loads tables.
     pub reloader: Reloader,
+    /// Takes changed key files over.
+    pub keys: Keys,
     /// Accounts and sessions.
     pub accounts: Arc<Accounts>,
     /// The gateway's own pages.
@@ -53,6 +59,8 @@ pub struct Services {
     pub connections: Arc<Connections>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// The audit trail.
+    pub audit: Audit,
     /// The access log.
     pub access_log: Arc<AccessLog>,
     /// How to drain.
@@ -68,21 +76,33 @@ impl Services {
         let settings = start.settings.clone();
         let clock = Clock::system();
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"))?;
-        let accounts = open_accounts(&settings, &start.data_dir, clock.clone(), metrics.clone()).await?;
+        let keys = keys::source(&settings.tokens, &start.data_dir)?;
+        let ring = keys::open(&keys, &settings.tokens, clock.wall())?;
+        let store = store::open(&start.data_dir, settings.database.as_ref(), &clock).await?;
+        let trail = audit_config(&settings, &start.data_dir);
+        let audit = Audit::start(store.clone(), &trail, clock.clone(), &metrics, &runtime)?;
+        let accounts = open_accounts(store, &settings, ring, clock.clone(), metrics.clone(), audit.clone()).await?;
         accounts.spawn_background(&runtime);
+        let shared = open_redis(&settings, &runtime, &metrics)?;
+        if let Some(shared) = &shared {
+            accounts.share_revocations(shared, &runtime);
+            accounts.share_throttle(Arc::new(RedisThrottle::new(shared.clone(), common_secret(&settings))));
+        }
         let registry = Registry::new(clock.clone(), runtime);
-        let reloader = reloader(start, &accounts, &registry, &metrics, &clock);
+        let reloader = reloader(start, &accounts, &registry, &metrics, &clock, &audit);
         let live = Arc::new(reloader.start()?);
         let pages = Pages::new(live.clone(), registry.clone(), metrics.clone(), clock.clone(), info(&settings));
         let access_log = AccessLog::start(&sink(&settings.log.access), metrics.log_lines_dropped())?;
         Ok(Services {
             live,
             reloader,
-            readiness: Readiness::new(registry, vec![("identity", store_check(accounts.clone()))]),
+            keys: Keys::new(keys, accounts.authenticator(), audit.clone()),
+            readiness: Readiness::new(registry, stores(accounts.clone(), shared)),
             accounts,
             pages,
             connections: Connections::new(clock.clone(), limits(&settings), metrics.connections()),
             metrics,
+            audit,
             access_log: Arc::new(access_log),
             drain: Drain { delay: settings.drain.delay, grace: settings.drain.grace },
             clock,
@@ -106,6 +126,7 @@ impl Services {
             metrics: self.metrics.clone(),
             unmatched: self.metrics.route(UNMATCHED),
             access_log: self.access_log.clone(),
+            audit: self.audit.clone(),
             trusted_proxies: self.settings.trusted_proxies.clone(),
             head_limits: HeadLimits {
                 bytes: self.settings.listen.max_header_bytes,
@@ -127,10 +148,12 @@ fn reloader(
     registry: &Arc<Registry>,
     metrics: &Arc<Metrics>,
     clock: &Clock,
+    audit: &Audit,
 ) -> Reloader {
     let handles = Handles {
         filters: FilterHandles {
             authenticator: accounts.authenticator(),
+            api_keys: accounts.api_keys(),
             buckets: Arc::new(Buckets::new(MAX_BUCKETS)),
             metrics: metrics.clone(),
         },
@@ -139,7 +162,7 @@ fn reloader(
         metrics: metrics.clone(),
     };
     let last_good = start.data_dir.join("routes.last-good.yaml");
-    Reloader::new(start.routes.clone(), last_good, start.env.clone(), handles, clock.clone())
+    Reloader::new(start.routes.clone(), last_good, start.env.clone(), handles, clock.clone(), audit.clone())
 }
 
 fn info(settings: &Settings) -> GatewayInfo {
@@ -162,27 +185,51 @@ fn limits(settings: &Settings) -> ConnectionLimits {
     }
 }
 
-fn store_check(accounts: Arc<Accounts>) -> StoreCheck {
-    Box::new(move || accounts.store_is_up())
+/// Without Redis every answer is the same, only some come from this process alone: it is not needed.
+fn stores(accounts: Arc<Accounts>, shared: Option<Arc<SharedRedis>>) -> Vec<Store> {
+    let identity = Store { name: "identity", needed: true, check: Box::new(move || accounts.store_is_up()) };
+    let shared = shared.map(|shared| Store { name: REDIS, needed: false, check: Box::new(move || shared.is_up()) });
+    [identity].into_iter().chain(shared).collect()
+}
+
+/// The Redis of `REDIS_URL`, if there is one. Whether it answers does not matter at the start.
+fn open_redis(
+    settings: &Settings,
+    runtime: &Handle,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<Option<Arc<SharedRedis>>> {
+    let Some(url) = &settings.redis.url else { return Ok(None) };
+    let shared = SharedRedis::new(url, &settings.redis.prefix).context("REDIS_URL")?;
+    let metrics = metrics.clone();
+    shared.keep(runtime, move |up| metrics.store_up(REDIS, up));
+    Ok(Some(shared))
+}
+
+/// A secret that all replicas have. One that the program made is in the folder of this one alone.
+fn common_secret(settings: &Settings) -> Option<&SecretString> {
+    match &settings.tokens.secret {
+        TokenSecret::Given(secret) => Some(secret),
+        TokenSecret::None | TokenSecret::Generate => None,
+    }
+}
+
+fn audit_config(settings: &Settings, data_dir: &Path) -> AuditConfig {
+    AuditConfig {
+        spool: data_dir.join(SPOOL_NAME),
+        spool_max: settings.audit.spool_max,
+        lines: sink(&settings.audit.lines),
+        retention: settings.audit.retention,
+    }
 }
 
 async fn open_accounts(
+    store: Arc<dyn IdentityStore>,
     settings: &Settings,
-    data_dir: &Path,
+    ring: KeyRing,
     clock: Clock,
     metrics: Arc<Metrics>,
+    audit: Audit,
 ) -> anyhow::Result<Arc<Accounts>> {
-    let store: Arc<dyn IdentityStore> = Arc::new(EmbeddedStore::open(&data_dir.join(embedded::FILE_NAME))?);
-    let secret = match &settings.tokens.secret {
-        TokenSecret::Given(secret) => secret.clone(),
-        TokenSecret::Generate => {
-            let secrets = Secrets::load_or_generate(data_dir)?;
-            if secrets.generated {
-                tracing::warn!(file = %secrets.path.display(), "JWT_SECRET is not set: a random secret was made and is kept here");
-            }
-            secrets.jwt
-        }
-    };
     let config = AccountsConfig {
         issuer: settings.tokens.issuer.clone(),
         access_ttl: settings.tokens.access_ttl,
@@ -192,13 +239,13 @@ async fn open_accounts(
         hash_queue: settings.passwords.queue,
         hash_cost: HashCost::default(),
     };
-    Ok(Accounts::open(store, secret, config, clock, metrics).await?)
+    Ok(Accounts::open(store, ring, config, clock, metrics, audit).await?)
 }
 
-fn sink(setting: &AccessLogSetting) -> Sink {
+fn sink(setting: &LogSink) -> Sink {
     match setting {
-        AccessLogSetting::Stdout => Sink::Stdout,
-        AccessLogSetting::Off => Sink::Off,
-        AccessLogSetting::File(path) => Sink::File(path.clone()),
+        LogSink::Stdout => Sink::Stdout,
+        LogSink::Off => Sink::Off,
+        LogSink::File(path) => Sink::File(path.clone()),
     }
 }

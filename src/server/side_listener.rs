@@ -11,7 +11,10 @@ use crate::api;
 
 /// Answers pages and `/auth`, for the proxy only.
 pub fn serve_pages(listener: UnixListener, services: &Arc<Services>) {
-    let router = api::router(services.pages.clone()).merge(api::auth::router(services.accounts.clone()));
+    let (pages, accounts) = (services.pages.clone(), services.accounts.clone());
+    let router = api::router(pages.clone())
+        .merge(api::auth::router(accounts.clone()))
+        .merge(api::api_keys::router(accounts, pages));
     spawn(listener, router);
 }
 

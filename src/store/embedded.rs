@@ -3,7 +3,10 @@
 //! Callers hand the thread a closure and await its answer, so no proxy thread ever waits for the disk. The file is
 //! in WAL mode: the command line may read and write it while the gateway runs.
 
+mod api_keys;
+mod audit;
 mod open;
+mod revocations;
 mod rows;
 mod sessions;
 mod users;
@@ -17,8 +20,12 @@ use rusqlite::Connection;
 use rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE;
 use tokio::sync::oneshot;
 
-use super::{Credentials, IdentityStore, NewSession, NewUser, Revocation, Session, StoreError, User, UserChange};
-use crate::model::identity::{SessionId, UserId};
+use super::{
+    ApiKey, ApiKeyStore, AuditEntry, AuditHead, AuditRecord, AuditStore, Credentials, IdentityStore, NewApiKey,
+    NewSession, NewUser, Revocation, RevocationStore, Revoked, Session, SessionStore, StoreError, UsableApiKey, User,
+    UserChange, UserStore,
+};
+use crate::model::identity::{ApiKeyId, SessionId, UserId};
 
 /// Calls that may wait for the thread; one more is refused. At some 10 000 calls per second this is 0.1 s of work.
 const QUEUE: usize = 1024;
@@ -79,7 +86,7 @@ impl From<rusqlite::Error> for StoreError {
 }
 
 #[async_trait]
-impl IdentityStore for EmbeddedStore {
+impl UserStore for EmbeddedStore {
     async fn insert_user(&self, user: NewUser) -> Result<User, StoreError> {
         self.call(move |connection| users::insert(connection, user)).await
     }
@@ -87,6 +94,10 @@ impl IdentityStore for EmbeddedStore {
     async fn credentials(&self, email_key: &str) -> Result<Option<Credentials>, StoreError> {
         let email_key = email_key.to_owned();
         self.call(move |connection| users::credentials(connection, &email_key)).await
+    }
+
+    async fn credentials_of(&self, id: UserId) -> Result<Option<Credentials>, StoreError> {
+        self.call(move |connection| users::credentials_of(connection, id)).await
     }
 
     async fn user(&self, id: UserId) -> Result<Option<User>, StoreError> {
@@ -104,15 +115,31 @@ impl IdentityStore for EmbeddedStore {
         now_ms: i64,
         revoked_until_s: i64,
     ) -> Result<Option<User>, StoreError> {
-        self.call(move |connection| users::change(connection, id, change, now_ms, revoked_until_s)).await
+        self.call(move |connection| users::change(connection, id, &change, now_ms, revoked_until_s)).await
     }
 
+    async fn upgrade_hash(&self, id: UserId, from: &str, to: &str) -> Result<bool, StoreError> {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        self.call(move |connection| users::upgrade_hash(connection, id, &from, &to)).await
+    }
+
+    async fn bcrypt_cost(&self, most: u32) -> Result<Option<u32>, StoreError> {
+        self.call(move |connection| users::bcrypt_cost(connection, most)).await
+    }
+}
+
+#[async_trait]
+impl SessionStore for EmbeddedStore {
     async fn insert_session(&self, session: NewSession) -> Result<Vec<SessionId>, StoreError> {
         self.call(move |connection| sessions::insert(connection, &session)).await
     }
 
     async fn session(&self, sid: SessionId) -> Result<Option<Session>, StoreError> {
         self.call(move |connection| sessions::by_id(connection, sid)).await
+    }
+
+    async fn sessions_of(&self, user: UserId, now_ms: i64, idle_since_ms: i64) -> Result<Vec<Session>, StoreError> {
+        self.call(move |connection| sessions::of_user(connection, user, now_ms, idle_since_ms)).await
     }
 
     async fn rotate_session(&self, sid: SessionId, counter: i64, now_ms: i64) -> Result<bool, StoreError> {
@@ -122,12 +149,70 @@ impl IdentityStore for EmbeddedStore {
     async fn end_session(&self, sid: SessionId, now_ms: i64, revoked_until_s: i64) -> Result<bool, StoreError> {
         self.call(move |connection| sessions::end(connection, sid, now_ms, revoked_until_s)).await
     }
+}
 
-    async fn revocations_since(&self, revision: i64) -> Result<Vec<Revocation>, StoreError> {
-        self.call(move |connection| sessions::revocations_since(connection, revision)).await
+#[async_trait]
+impl RevocationStore for EmbeddedStore {
+    async fn revoke(&self, revoked: Revoked, until_s: i64) -> Result<i64, StoreError> {
+        self.call(move |connection| revocations::write(connection, &revoked, until_s)).await
     }
 
+    async fn revocations_since(&self, revision: i64, limit: u32) -> Result<Vec<Revocation>, StoreError> {
+        self.call(move |connection| revocations::since(connection, revision, limit)).await
+    }
+}
+
+#[async_trait]
+impl ApiKeyStore for EmbeddedStore {
+    async fn insert_api_key(&self, key: NewApiKey) -> Result<ApiKey, StoreError> {
+        self.call(move |connection| api_keys::insert(connection, key)).await
+    }
+
+    async fn api_keys(&self, after: ApiKeyId, limit: u32) -> Result<Vec<ApiKey>, StoreError> {
+        self.call(move |connection| api_keys::list(connection, after, limit)).await
+    }
+
+    async fn usable_api_keys_since(
+        &self,
+        after: ApiKeyId,
+        now_ms: i64,
+        limit: u32,
+    ) -> Result<Vec<UsableApiKey>, StoreError> {
+        self.call(move |connection| api_keys::usable_since(connection, after, now_ms, limit)).await
+    }
+
+    async fn revoke_api_key(&self, id: ApiKeyId, now_ms: i64, revoked_until_s: i64) -> Result<bool, StoreError> {
+        self.call(move |connection| api_keys::revoke(connection, id, now_ms, revoked_until_s)).await
+    }
+
+    async fn touch_api_keys(&self, used: &[(ApiKeyId, i64)]) -> Result<(), StoreError> {
+        let used = used.to_vec();
+        self.call(move |connection| api_keys::touch(connection, &used)).await
+    }
+}
+
+#[async_trait]
+impl AuditStore for EmbeddedStore {
+    async fn append_audit(&self, entries: Vec<AuditEntry>) -> Result<Vec<AuditRecord>, StoreError> {
+        self.call(move |connection| audit::append(connection, &entries)).await
+    }
+
+    async fn audit_since(&self, seq: i64, limit: u32) -> Result<Vec<AuditRecord>, StoreError> {
+        self.call(move |connection| audit::since(connection, seq, limit)).await
+    }
+
+    async fn audit_head(&self) -> Result<AuditHead, StoreError> {
+        self.call(move |connection| audit::head(connection)).await
+    }
+
+    async fn trim_audit(&self, before_ms: i64) -> Result<u64, StoreError> {
+        self.call(move |connection| audit::trim(connection, before_ms)).await
+    }
+}
+
+#[async_trait]
+impl IdentityStore for EmbeddedStore {
     async fn purge(&self, now_ms: i64) -> Result<(), StoreError> {
-        self.call(move |connection| sessions::purge(connection, now_ms)).await
+        self.call(move |connection| revocations::purge(connection, now_ms)).await
     }
 }

@@ -13,7 +13,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("spec", &["model"]),
     ("telemetry", &["model", "clock", "spec"]),
     ("store", &["model", "clock"]),
-    ("accounts", &["model", "clock", "telemetry", "store"]),
+    ("audit", &["model", "clock", "telemetry", "store"]),
+    ("accounts", &["model", "clock", "telemetry", "store", "audit"]),
     ("upstream", &["model", "clock", "telemetry", "store", "spec"]),
     ("filters", &["model", "clock", "telemetry", "store", "accounts", "upstream", "spec"]),
     ("config", &["model", "clock", "spec"]),
@@ -27,6 +28,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "clock",
             "telemetry",
             "store",
+            "audit",
             "accounts",
             "upstream",
             "filters",
@@ -38,23 +40,34 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("demo", &[]),
-    ("cli", &["model", "clock", "store", "accounts", "config", "spec", "snapshot", "server", "demo"]),
+    (
+        "cli",
+        &["model", "clock", "telemetry", "store", "audit", "accounts", "config", "spec", "snapshot", "server", "demo"],
+    ),
     ("main", &["cli", "config", "server"]),
     ("lib", &[]),
+    ("testkit", &[]),
 ];
 
 /// What the two request-side rooms may use; neither uses the other.
 const BELOW_SERVER: &[&str] =
-    &["model", "clock", "telemetry", "store", "accounts", "upstream", "filters", "config", "spec", "snapshot"];
+    &["model", "clock", "telemetry", "store", "audit", "accounts", "upstream", "filters", "config", "spec", "snapshot"];
 
 /// For each package, the places that may name it.
 const HOMES: &[(&str, &[&str])] = &[
     ("pingora_load_balancing", &["upstream/"]),
     ("pingora_limits", &["snapshot/"]),
     ("pingora_proxy", &["proxy/", "server/"]),
+    ("ed25519_dalek", &["accounts/keys/"]),
+    ("p256", &["accounts/keys/"]),
     ("jsonwebtoken", &["accounts/"]),
     ("argon2", &["accounts/"]),
-    ("rusqlite", &["store/"]),
+    ("bcrypt", &["accounts/"]),
+    ("rustix", &["accounts/"]),
+    ("rusqlite", &["store/embedded"]),
+    ("tokio_postgres", &["store/postgres"]),
+    ("deadpool_postgres", &["store/postgres"]),
+    ("redis", &["store/redis"]),
     ("serde_yaml", &["config/"]),
     ("saphyr_parser", &["config/"]),
     ("prometheus", &["telemetry/"]),

@@ -6,15 +6,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::harness::gateway::{Folder, PASSWORD, run_in};
+use crate::harness::table::unlimited;
 use crate::harness::tokens::claims;
-use crate::harness::{Gateway, GatewayConfig, Origin, P, Services, Session, send, table};
-
-/// The auth routes without limits, over an origin that is only there to be healthy.
-fn unlimited(origin: &Origin) -> GatewayConfig {
-    let more = "  - { name: refresh, match: { path: /api/gateway/auth/refresh, methods: [POST] }, to: { builtin: auth_refresh }, auth: public }
-  - { name: logout, match: { path: /api/gateway/auth/logout, methods: [POST] }, to: { builtin: auth_logout } }";
-    GatewayConfig::table(&table::table(&[&origin.url()], "", more))
-}
+use crate::harness::{Gateway, Origin, P, Services, Session, send};
 
 #[tokio::test]
 async fn a_life_of_an_account() {

@@ -67,6 +67,9 @@ fn substitutions(text: &str) -> Vec<(String, Option<String>)> {
 /// Every variable that the settings or the shipped table read.
 fn variables() -> BTreeSet<String> {
     let mut names = quoted_capitals(&read("src/config/settings_check.rs"));
+    names.extend(quoted_capitals(&read("src/config/token_settings.rs")));
+    names.extend(quoted_capitals(&read("src/config/settings_database.rs")));
+    names.extend(quoted_capitals(&read("src/config/settings_redis.rs")));
     assert!(names.contains("JWT_SECRET") && names.contains("PORT"), "{names:?}");
     names.extend(substitutions(&read("routes.yaml")).into_iter().map(|(name, _)| name));
     assert!(names.contains("CV_PARSER_URL"), "{names:?}");

@@ -6,7 +6,10 @@
 mod harness;
 mod rows;
 
+mod admin_users;
+mod api_keys;
 mod architecture;
+mod audit;
 mod auth;
 mod bodies;
 mod contract;
@@ -19,10 +22,17 @@ mod expect;
 mod health;
 mod hostile;
 mod json_bodies;
+mod keys;
 mod life;
 mod limits;
+mod logins;
 mod proxying;
+mod replicas;
 mod seen;
+mod session_ends;
+mod sessions;
 mod slow;
+mod store_outage;
+mod stores;
 mod uploads;
 mod websocket;

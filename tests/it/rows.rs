@@ -40,7 +40,7 @@ pub enum Limit {
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
     pub method: &'static str,
-    /// Below the prefix.
+    /// Below the prefix; after a `!` the whole path.
     pub path: &'static str,
     pub access: Access,
     pub calls: Calls,
@@ -49,7 +49,7 @@ pub struct Row {
 
 impl Row {
     pub fn url(&self) -> String {
-        if self.path == "!/health" { "/health".to_owned() } else { format!("{P}{}", self.path) }
+        self.path.strip_prefix('!').map_or_else(|| format!("{P}{}", self.path), str::to_owned)
     }
 
     /// A valid request without a token. `path` may carry a query or a slash more than the row.
@@ -79,13 +79,14 @@ const fn row(method: &'static str, path: &'static str, access: Access, calls: Ca
 use Access::{Admin, Any, Public, Staff};
 use Limit::{Fixed, Role};
 
-/// Every row but the auth routes with a body, which have cases of their own.
+/// Every row but the auth routes that take a body or end sessions, and the admin pages of accounts: they have cases of their own.
 pub const ROWS: &[Row] = &[
     row("GET", "", Public, &[], Fixed(100)),
     row("GET", "/", Public, &[], Fixed(100)),
     row("GET", "/status", Public, &[], Limit::None),
     row("GET", "!/health", Public, &[], Limit::None),
     row("GET", "/health", Public, &[], Limit::None),
+    row("GET", "!/.well-known/jwks.json", Public, &[], Fixed(100)),
     row("GET", "/health/cv_parser", Public, &[], Fixed(100)),
     row("GET", "/health/job_parser", Public, &[], Fixed(100)),
     row("GET", "/health/matching", Public, &[], Fixed(100)),
@@ -97,6 +98,7 @@ pub const ROWS: &[Row] = &[
     row("GET", "/redoc", Public, &[], Fixed(100)),
     row("GET", "/openapi.json", Public, &[], Fixed(100)),
     row("GET", "/auth/me", Any, &[], Role),
+    row("GET", "/auth/sessions", Any, &[], Role),
     row("POST", "/parse-cv", Any, &[("cv_parser", "POST", "/api/parse-cv/")], Fixed(20)),
     row("GET", "/parse-cv/formats", Any, &[("cv_parser", "GET", "/api/formats")], Role),
     row("POST", "/parse-job", Any, &[("job_parser", "POST", "/api/parse-job")], Fixed(30)),

@@ -41,6 +41,7 @@ pub fn document(spec: &RoutesSpec, info: &GatewayInfo) -> Value {
         "components": {
             "securitySchemes": {
                 "bearerAuth": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" },
+                "apiKey": { "type": "apiKey", "in": "header", "name": "X-API-Key" },
             },
             "schemas": schemas::all(),
         },
@@ -62,11 +63,23 @@ fn tag(spec: &RoutesSpec, to: &DestinationSpec) -> String {
             | Builtin::HealthReset => "health",
             Builtin::Metrics => "metrics",
             Builtin::Docs | Builtin::Redoc | Builtin::Openapi => "documentation",
-            Builtin::AuthRegister
+            Builtin::Jwks
+            | Builtin::AuthRegister
             | Builtin::AuthLogin
             | Builtin::AuthRefresh
             | Builtin::AuthLogout
-            | Builtin::AuthMe => "auth",
+            | Builtin::AuthMe
+            | Builtin::AuthSessions
+            | Builtin::AuthSessionEnd
+            | Builtin::AuthLogoutAll
+            | Builtin::AuthPassword => "auth",
+            Builtin::AdminUsers
+            | Builtin::AdminUser
+            | Builtin::AdminUserChange
+            | Builtin::AdminUserSessions
+            | Builtin::AdminUserSignOut
+            | Builtin::AdminUserSessionEnd => "admin",
+            Builtin::ApiKeyCreate | Builtin::ApiKeyList | Builtin::ApiKeyRevoke => "api keys",
         },
     };
     word.to_owned()

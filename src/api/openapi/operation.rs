@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{schemas, service};
 use crate::api::status::access;
-use crate::config::spec::{AuthSpec, AuthWord, Builtin, PartFailure, RouteSpec, RoutesSpec};
+use crate::config::spec::{Audience, AuthSpec, AuthWord, Builtin, PartFailure, RouteSpec, RoutesSpec};
 
 /// The operation object.
 pub(super) fn operation(spec: &RoutesSpec, route: &RouteSpec, method: &str, tag: &str) -> Value {
@@ -14,6 +14,9 @@ pub(super) fn operation(spec: &RoutesSpec, route: &RouteSpec, method: &str, tag:
     operation.insert("summary".into(), route.summary.as_deref().unwrap_or(&route.name).into());
     if let Some(text) = description(spec, route) {
         operation.insert("description".into(), text.into());
+    }
+    if let Some(parameters) = route.to.builtin.and_then(schemas::query_of) {
+        operation.insert("parameters".into(), parameters);
     }
     operation.insert("security".into(), security(access(spec, route)));
     let body = takes_body(method).then(|| request_body(route)).flatten();
@@ -38,7 +41,9 @@ fn takes_body(method: &str) -> bool {
 
 fn description(spec: &RoutesSpec, route: &RouteSpec) -> Option<String> {
     let mut sentences = Vec::new();
-    if let AuthSpec::Roles(only) = access(spec, route) {
+    if let AuthSpec::Roles(only) = access(spec, route)
+        && !only.takes_every_role()
+    {
         let roles: Vec<&str> = only.roles.iter().map(|role| role.as_str()).collect();
         sentences.push(format!("Roles: {}.", roles.join(", ")));
     }
@@ -70,6 +75,7 @@ fn security(access: &AuthSpec) -> Value {
     match access {
         AuthSpec::Word(AuthWord::Public) => json!([]),
         AuthSpec::Word(AuthWord::Optional) => json!([{}, { "bearerAuth": [] }]),
+        AuthSpec::Roles(only) if only.api_keys => json!([{ "bearerAuth": [] }, { "apiKey": [] }]),
         AuthSpec::Word(AuthWord::Required) | AuthSpec::Roles(_) => json!([{ "bearerAuth": [] }]),
     }
 }
@@ -151,8 +157,12 @@ fn refusals(spec: &RoutesSpec, route: &RouteSpec, has_body: bool) -> Vec<(&'stat
     let access = access(spec, route);
     let proves = !matches!(access, AuthSpec::Word(AuthWord::Public));
     let page = route.to.builtin;
-    let auth_body = page.and_then(schemas::request_of).is_some();
-    let auth_page = page.is_some_and(is_auth);
+    let checked = page.is_some_and(|page| schemas::request_of(page).is_some());
+    let fields = checked || page.and_then(schemas::query_of).is_some();
+    let asks_store = page.is_some_and(asks_store);
+    // Pages for people refuse machines, which have no session.
+    let for_people = page.is_some_and(|page| page.audience() != Audience::Anybody);
+    let names_something = page.is_some_and(|page| !page.parameters().is_empty() || page == Builtin::Docs);
     let upstream = route.to.pool.is_some() || route.to.aggregate.is_some();
     let all_parts_may_fail = route.to.aggregate.as_ref().is_none_or(|parts| parts.on_failure == PartFailure::Fail);
     let guarded = spec.flood_guard.is_some() && !page.is_some_and(Builtin::is_for_machines);
@@ -161,18 +171,21 @@ fn refusals(spec: &RoutesSpec, route: &RouteSpec, has_body: bool) -> Vec<(&'stat
         (has_body, "400", "Invalid request"),
         (proves || matches!(page, Some(Builtin::AuthLogin | Builtin::AuthRefresh)), "401", "Not authenticated"),
         (
-            matches!(access, AuthSpec::Roles(_)) || route.allow_from.is_some() || page == Some(Builtin::AuthRegister),
+            matches!(access, AuthSpec::Roles(_))
+                || route.allow_from.is_some()
+                || for_people
+                || page == Some(Builtin::AuthRegister),
             "403",
             "Forbidden",
         ),
-        (matches!(page, Some(Builtin::ServiceHealth | Builtin::Docs)), "404", "Resource not found"),
+        (names_something, "404", "Resource not found"),
         (has_body, "413", "Body too large"),
-        (has_body && (auth_body || !route.body.content_types.is_empty()), "415", "Unsupported content type"),
-        (auth_body, "422", "Invalid fields"),
+        (has_body && (checked || !route.body.content_types.is_empty()), "415", "Unsupported content type"),
+        (fields, "422", "Invalid fields"),
         (limited, "429", "Too many requests"),
         (true, "500", "Internal error"),
         (upstream, "502", "Invalid answer of the service"),
-        (upstream && all_parts_may_fail || auth_page || proves, "503", "Service unavailable"),
+        (upstream && all_parts_may_fail || asks_store || proves, "503", "Service unavailable"),
         (upstream && all_parts_may_fail, "504", "The service did not answer in time"),
     ]
     .into_iter()
@@ -180,7 +193,7 @@ fn refusals(spec: &RoutesSpec, route: &RouteSpec, has_body: bool) -> Vec<(&'stat
     .collect()
 }
 
-fn is_auth(page: Builtin) -> bool {
-    use Builtin as B;
-    matches!(page, B::AuthRegister | B::AuthLogin | B::AuthRefresh | B::AuthLogout | B::AuthMe)
+/// Whether a page needs the identity store although nobody is proven before.
+fn asks_store(page: Builtin) -> bool {
+    matches!(page, Builtin::AuthRegister | Builtin::AuthLogin | Builtin::AuthRefresh)
 }

@@ -4,9 +4,11 @@
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
+use crate::api::api_key_types::{ApiKeyCreated, ApiKeyList, ApiKeyRequest, ApiKeyView};
 use crate::api::auth_types::{
     LoginRequest, MeResponse, Message, RefreshRequest, RegisterRequest, TokenResponse, UserView,
 };
+use crate::api::session_types::{AccessChangeRequest, PasswordChangeRequest, SessionList, SessionView, UserList};
 use crate::config::spec::Builtin;
 
 /// A reference to one of [`all`].
@@ -20,6 +22,24 @@ pub(super) fn request_of(page: Builtin) -> Option<Value> {
         Builtin::AuthRegister => Some(reference("RegisterRequest")),
         Builtin::AuthLogin => Some(reference("LoginRequest")),
         Builtin::AuthRefresh => Some(reference("RefreshRequest")),
+        Builtin::AuthPassword => Some(reference("PasswordChangeRequest")),
+        Builtin::AdminUserChange => Some(reference("AccessChangeRequest")),
+        Builtin::ApiKeyCreate => Some(reference("ApiKeyRequest")),
+        _ => None,
+    }
+}
+
+/// The query parameters of a page; `None` for a page that reads none.
+pub(super) fn query_of(page: Builtin) -> Option<Value> {
+    let whole = |name: &str, from: i64, default: i64, text: &str| {
+        json!({ "name": name, "in": "query", "description": text,
+            "schema": { "type": "integer", "minimum": from, "default": default } })
+    };
+    match page {
+        Builtin::ApiKeyList | Builtin::AdminUsers => Some(json!([
+            whole("after", 0, 0, "The number after which the page begins."),
+            whole("limit", 1, 100, "Most items on the page; at most 500."),
+        ])),
         _ => None,
     }
 }
@@ -29,9 +49,19 @@ pub(super) fn answer_of(page: Builtin) -> (&'static str, &'static str, Value) {
     const JSON: &str = "application/json";
     match page {
         Builtin::AuthRegister => ("201", JSON, reference("TokenResponse")),
-        Builtin::AuthLogin | Builtin::AuthRefresh => ("200", JSON, reference("TokenResponse")),
-        Builtin::AuthLogout => ("200", JSON, reference("Message")),
-        Builtin::AuthMe => ("200", JSON, reference("Account")),
+        Builtin::AuthLogin | Builtin::AuthRefresh | Builtin::AuthPassword => ("200", JSON, reference("TokenResponse")),
+        Builtin::AuthLogout
+        | Builtin::AuthSessionEnd
+        | Builtin::AuthLogoutAll
+        | Builtin::AdminUserSignOut
+        | Builtin::AdminUserSessionEnd
+        | Builtin::ApiKeyRevoke => ("200", JSON, reference("Message")),
+        Builtin::AuthMe | Builtin::AdminUser | Builtin::AdminUserChange => ("200", JSON, reference("Account")),
+        Builtin::AuthSessions | Builtin::AdminUserSessions => ("200", JSON, reference("Sessions")),
+        Builtin::AdminUsers => ("200", JSON, reference("Accounts")),
+        Builtin::ApiKeyCreate => ("201", JSON, reference("ApiKeyCreated")),
+        Builtin::ApiKeyList => ("200", JSON, reference("ApiKeyList")),
+        Builtin::Jwks => ("200", "application/jwk-set+json", reference("KeySet")),
         Builtin::Status => ("200", JSON, reference("Status")),
         Builtin::Metrics => ("200", "text/plain", json!({ "type": "string" })),
         Builtin::Docs | Builtin::Redoc => ("200", "text/html", json!({ "type": "string" })),
@@ -104,6 +134,22 @@ pub(super) fn all() -> Value {
             }),
         ),
         "FieldProblem": object(&["field", "problem"], json!({ "field": text(), "problem": text() })),
+        "KeySet": object(
+            &["keys"],
+            json!({ "keys": { "type": "array", "items": reference("PublicKey") } }),
+        ),
+        "PublicKey": object(
+            &["kty", "crv", "x", "kid", "alg", "use"],
+            json!({
+                "kty": { "enum": ["OKP", "EC"] },
+                "crv": { "enum": ["Ed25519", "P-256"] },
+                "x": text(),
+                "y": text(),
+                "kid": text(),
+                "alg": { "enum": ["EdDSA", "ES256"] },
+                "use": { "const": "sig" },
+            }),
+        ),
         "Status": object(
             &["status", "service", "version", "timestamp"],
             json!({ "status": { "const": "ok" }, "service": text(), "version": text(), "timestamp": moment() }),
@@ -124,6 +170,15 @@ fn auth(all: &mut Map<String, Value>) {
     add::<UserView>(all, false);
     add::<MeResponse>(all, false);
     add::<Message>(all, false);
+    add::<SessionView>(all, false);
+    add::<SessionList>(all, false);
+    add::<PasswordChangeRequest>(all, true);
+    add::<UserList>(all, false);
+    add::<AccessChangeRequest>(all, true);
+    add::<ApiKeyRequest>(all, true);
+    add::<ApiKeyCreated>(all, false);
+    add::<ApiKeyView>(all, false);
+    add::<ApiKeyList>(all, false);
 }
 
 /// `closed`: unknown fields are refused.

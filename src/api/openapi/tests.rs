@@ -46,6 +46,11 @@ fn access_is_told_by_security_and_refusals() {
         assert!(batch["responses"].get(status).is_some(), "{status}");
     }
     assert!(batch["description"].as_str().unwrap().contains("recruteur, admin"));
+    let machines = &document["paths"]["/api/gateway/match"]["post"];
+    assert_eq!(machines["security"], json!([{ "bearerAuth": [] }, { "apiKey": [] }]));
+    assert!(machines["responses"].get("403").is_some());
+    let scheme = &document["components"]["securitySchemes"]["apiKey"];
+    assert_eq!(scheme, &json!({ "type": "apiKey", "in": "header", "name": "X-API-Key" }));
     let optional = &document["paths"]["/api/gateway/files/{rest}"]["get"];
     assert_eq!(optional["security"], json!([{}, { "bearerAuth": [] }]));
     assert!(optional["responses"].get("429").is_none());
@@ -71,6 +76,24 @@ fn bodies_are_those_of_the_contract() {
 }
 
 #[test]
+fn api_keys_are_made_listed_and_revoked() {
+    let (_, document) = made();
+    let all = &document["paths"]["/api/gateway/admin/api-keys"];
+    let made = &all["post"]["responses"]["201"]["content"]["application/json"]["schema"];
+    assert_eq!(made["$ref"], "#/components/schemas/ApiKeyCreated");
+    let schemas = &document["components"]["schemas"];
+    assert_eq!(schemas["ApiKeyRequest"]["required"], json!(["name", "user_id"]));
+    let shown = schemas["ApiKeyCreated"].to_string();
+    assert!(shown.contains("\"key\"") && !schemas["ApiKey"].to_string().contains("\"key\""), "{shown}");
+    let parameters = all["get"]["parameters"].as_array().unwrap();
+    assert_eq!(parameters.iter().map(|one| &one["name"]).collect::<Vec<_>>(), ["after", "limit"]);
+    assert!(all["get"]["responses"].get("422").is_some());
+    let one = &document["paths"]["/api/gateway/admin/api-keys/{id}"];
+    assert_eq!(one["parameters"][0]["name"], "id");
+    assert!(one["delete"]["responses"].get("404").is_some());
+}
+
+#[test]
 fn every_reference_leads_somewhere() {
     let (_, document) = made();
     let text = document.to_string();
@@ -91,4 +114,43 @@ fn the_auth_schemas_are_those_of_its_types() {
     assert_eq!(schemas["TokenResponse"]["properties"]["user"]["$ref"], "#/components/schemas/User");
     assert_eq!(schemas["Account"]["properties"]["role"]["enum"], json!(["candidat", "recruteur", "admin"]));
     assert_eq!(schemas["Account"]["properties"]["created_at"]["format"], "date-time");
+}
+
+#[test]
+fn pages_about_accounts_say_what_they_take_and_refuse() {
+    let (_, document) = made();
+    let at = |path: &str, method: &str| document["paths"][format!("/api/gateway{path}")][method].clone();
+    let statuses = |operation: &Value| -> Vec<String> {
+        operation["responses"].as_object().unwrap().keys().filter(|status| *status != "429").cloned().collect()
+    };
+    let body = |operation: &Value| operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].clone();
+    let list = at("/auth/sessions", "get");
+    assert_eq!(statuses(&list), ["200", "401", "403", "500", "503"]);
+    assert_eq!(
+        list["responses"]["200"]["content"]["application/json"]["schema"]["$ref"],
+        "#/components/schemas/Sessions"
+    );
+    assert_eq!(statuses(&at("/auth/sessions/{sid}", "delete")), ["200", "401", "403", "404", "500", "503"]);
+    let password = at("/auth/password", "post");
+    assert_eq!(statuses(&password), ["200", "400", "401", "403", "413", "415", "422", "500", "503"]);
+    assert_eq!(body(&password), "#/components/schemas/PasswordChangeRequest");
+    let users = at("/admin/users", "get");
+    assert_eq!(statuses(&users), ["200", "401", "403", "422", "500", "503"]);
+    let names: Vec<&Value> = users["parameters"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
+    assert_eq!(names, ["after", "limit"]);
+    let (one, change) = (at("/admin/users/{id}", "get"), at("/admin/users/{id}", "patch"));
+    assert_eq!(statuses(&one), ["200", "401", "403", "404", "500", "503"]);
+    assert!(one.get("requestBody").is_none());
+    assert_eq!(statuses(&change), ["200", "400", "401", "403", "404", "413", "415", "422", "500", "503"]);
+    assert_eq!(
+        (body(&change), &change["tags"]),
+        (json!("#/components/schemas/AccessChangeRequest"), &json!(["admin"]))
+    );
+    let schemas = &document["components"]["schemas"];
+    let change = &schemas["AccessChangeRequest"];
+    assert!(change.get("required").is_none(), "{change}");
+    assert_eq!((&change["additionalProperties"], &change["minProperties"]), (&json!(false), &json!(1)));
+    assert_eq!(change["properties"]["is_active"]["type"], "boolean");
+    assert_eq!(schemas["Sessions"]["properties"]["sessions"]["items"]["$ref"], "#/components/schemas/Session");
+    assert_eq!(schemas["PasswordChangeRequest"]["required"], json!(["current_password", "new_password"]));
 }

@@ -38,6 +38,16 @@ fn pages(public: &Value, required: &Value, admin: &Value) -> Vec<Value> {
         builtin("auth-refresh", &["POST"], &at("/auth/refresh"), "auth_refresh", public),
         builtin("auth-logout", &["POST"], &at("/auth/logout"), "auth_logout", required),
         builtin("auth-me", &["GET"], &at("/auth/me"), "auth_me", required),
+        builtin("auth-sessions", &["GET"], &at("/auth/sessions"), "auth_sessions", required),
+        builtin("auth-session-end", &["DELETE"], &at("/auth/sessions/{sid}"), "auth_session_end", required),
+        builtin("auth-logout-all", &["POST"], &at("/auth/logout-all"), "auth_logout_all", required),
+        builtin("auth-password", &["POST"], &at("/auth/password"), "auth_password", required),
+        builtin("admin-users", &["GET"], &at("/admin/users"), "admin_users", admin),
+        builtin("admin-user", &["GET"], &at("/admin/users/{id}"), "admin_user", admin),
+        builtin("admin-user-change", &["PATCH"], &at("/admin/users/{id}"), "admin_user_change", admin),
+        builtin("api-key-create", &["POST"], &at("/admin/api-keys"), "api_key_create", admin),
+        builtin("api-key-list", &["GET"], &at("/admin/api-keys"), "api_key_list", admin),
+        builtin("api-key-revoke", &["DELETE"], &at("/admin/api-keys/{id}"), "api_key_revoke", admin),
     ]
 }
 
@@ -50,7 +60,7 @@ fn services(required: &Value, recruiters: &Value, admin: &Value) -> Vec<Value> {
         pool("parse-job", "POST", "job-parser", "/api/parse-job", required, &json_body),
         pool("parse-job--url", "POST", "job-parser", "/api/parse-job/url", required, &json_body),
         pool("parse-job--batch", "POST", "job-parser", "/api/parse-job/batch", recruiters, &json_body),
-        pool("match", "POST", "matching", "/api/v1/match", required, &json_body),
+        pool("match", "POST", "matching", "/api/v1/match", &json!({"api_keys": true}), &json_body),
         pool("match--batch", "POST", "matching", "/api/v1/match/batch", recruiters, &json_body),
         pool("match--algorithms", "GET", "matching", "/api/v1/algorithms", required, &none),
         pool("match--analytics", "GET", "matching", "/api/v1/analytics", recruiters, &none),

@@ -2,7 +2,8 @@
 
 use super::path;
 use crate::config::report::Report;
-use crate::config::spec::{AggregateSpec, AuthSpec, AuthWord, Builtin, RouteSpec, RoutesSpec};
+use crate::config::spec::{AggregateSpec, Audience, AuthSpec, AuthWord, Builtin, RouteSpec, RoutesSpec};
+use crate::model::role::Role;
 
 /// Checks `to`; `parameters` are those of the public path.
 pub(super) fn check(spec: &RoutesSpec, route: &RouteSpec, parameters: &[&str], at: &str, report: &mut Report) {
@@ -48,18 +49,20 @@ fn upstream_path(text: &str, parameters: &[&str], at: String, report: &mut Repor
 }
 
 fn page(spec: &RoutesSpec, builtin: Builtin, route: &RouteSpec, parameters: &[&str], at: &str, report: &mut Report) {
-    if builtin == Builtin::ServiceHealth && !parameters.contains(&"service") {
-        report.add(format!("{at}.to.builtin"), "service_health needs the parameter {service} in `match.path`");
+    let at = format!("{at}.to.builtin");
+    for name in builtin.parameters().iter().filter(|name| !parameters.contains(name)) {
+        report.add(&*at, format!("{} needs the parameter {{{name}}} in `match.path`", builtin.as_str()));
     }
-    let open = matches!(
-        route.auth.as_ref().unwrap_or(&spec.defaults.auth),
-        AuthSpec::Word(AuthWord::Public | AuthWord::Optional)
-    );
-    if open && matches!(builtin, Builtin::AuthLogout | Builtin::AuthMe) {
-        report.add(
-            format!("{at}.to.builtin"),
-            "this page is about the caller's account: `auth` must be `required` or roles",
-        );
+    let auth = route.auth.as_ref().unwrap_or(&spec.defaults.auth);
+    let open = matches!(auth, AuthSpec::Word(AuthWord::Public | AuthWord::Optional));
+    if builtin.audience() == Audience::Users && open {
+        report.add(&*at, "this page is about the caller's account: `auth` must be `required` or roles");
+    }
+    if builtin.audience() != Audience::Anybody && auth.takes_api_keys() {
+        report.add(&*at, "this page is for people: give the route an `auth` without `api_keys`");
+    }
+    if builtin.audience() == Audience::Admins && !matches!(auth, AuthSpec::Roles(only) if only.roles == [Role::Admin]) {
+        report.add(at, "this page is for admins: `auth` must be `{ roles: [admin] }`");
     }
 }
 

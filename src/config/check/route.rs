@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use http::HeaderValue;
 
@@ -10,10 +11,16 @@ use super::text::{is_media_type, is_name};
 use super::{destination, path};
 use crate::config::problem::did_you_mean;
 use crate::config::report::Report;
-use crate::config::spec::{AuthSpec, RouteSpec, RoutesSpec};
+use crate::config::spec::{AuthSpec, AuthWord, RevocationSpec, RouteSpec, RoutesSpec};
+use crate::model::units::Span;
 
 /// Methods that a route may serve.
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
+
+/// Shortest bound on the age of what is known of revocations: pulls are 5 s apart, and take some time.
+const SHORTEST_BOUND: Duration = Duration::from_secs(6);
+/// Longest one: as any span of the table.
+const LONGEST_BOUND: Duration = Duration::from_secs(365 * 86_400);
 
 /// Checks `defaults`.
 pub(super) fn check_defaults(spec: &RoutesSpec, report: &mut Report) {
@@ -50,6 +57,7 @@ pub(super) fn check(spec: &RoutesSpec, route: &RouteSpec, index: usize, report: 
     if let Some(spec) = &route.auth {
         auth(&format!("{at}.auth"), spec, report);
     }
+    revocation(spec, route, &at, report);
     if let Some(names) = &route.limits {
         limits(spec, &format!("{at}.limits"), names, report);
     }
@@ -133,6 +141,18 @@ fn auth(at: &str, auth: &AuthSpec, report: &mut Report) {
         if !seen.insert(role) {
             report.add(format!("{at}.roles[{index}]"), format!("{role} stands here twice"));
         }
+    }
+}
+
+fn revocation(spec: &RoutesSpec, route: &RouteSpec, at: &str, report: &mut Report) {
+    let Some(RevocationSpec::Bounded(bound)) = &route.revocation else { return };
+    let Span(longest) = bound.bounded;
+    if longest < SHORTEST_BOUND || longest > LONGEST_BOUND {
+        let message = "must be from 6s to 365d: what is revoked elsewhere is pulled every 5s";
+        report.add(format!("{at}.revocation.bounded"), message);
+    }
+    if route.auth.as_ref().unwrap_or(&spec.defaults.auth) == &AuthSpec::Word(AuthWord::Public) {
+        report.add(format!("{at}.revocation"), "nobody is proven on a public route: there is nothing to bound");
     }
 }
 

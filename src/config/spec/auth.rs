@@ -15,8 +15,15 @@ use crate::model::role::Role;
 pub enum AuthSpec {
     /// `public`, `optional` or `required`.
     Word(AuthWord),
-    /// Only some roles.
+    /// Only some roles, or also machines.
     Roles(RolesSpec),
+}
+
+impl AuthSpec {
+    /// Whether machines with an API key may call.
+    pub const fn takes_api_keys(&self) -> bool {
+        matches!(self, AuthSpec::Roles(RolesSpec { api_keys: true, .. }))
+    }
 }
 
 impl<'de> Deserialize<'de> for AuthSpec {
@@ -27,7 +34,7 @@ impl<'de> Deserialize<'de> for AuthSpec {
             type Value = AuthSpec;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("`public`, `optional`, `required`, or `{roles: […]}`")
+                f.write_str("`public`, `optional`, `required`, or `{roles: […], api_keys: true}`")
             }
 
             fn visit_str<E: de::Error>(self, word: &str) -> Result<AuthSpec, E> {
@@ -54,16 +61,31 @@ pub enum AuthWord {
     Required,
 }
 
-/// Only some roles, with a valid token.
+/// Only some roles, with a valid token or, where it says so, an API key.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RolesSpec {
-    /// The roles.
+    /// The roles; default: every role.
+    #[serde(default = "every_role")]
     #[schemars(length(min = 1))]
     pub roles: Vec<Role>,
     /// Text of the refusal for other roles.
     #[serde(default)]
     pub message: Option<TextSpec>,
+    /// Whether an API key in `X-API-Key` is as good as a token; default false.
+    #[serde(default)]
+    pub api_keys: bool,
+}
+
+impl RolesSpec {
+    /// Whether no role is refused.
+    pub fn takes_every_role(&self) -> bool {
+        Role::ALL.iter().all(|role| self.roles.contains(role))
+    }
+}
+
+fn every_role() -> Vec<Role> {
+    Role::ALL.to_vec()
 }
 
 /// A text for clients.

@@ -17,7 +17,10 @@ const APPLICATION_ID: i32 = 0x5353_4D47;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// In order; the file's `user_version` counts how many it has had. Never edit one that was released.
-const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/sqlite/0001_identity.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../../migrations/sqlite/0001_identity.sql"),
+    include_str!("../../../migrations/sqlite/0002_trust.sql"),
+];
 
 /// Opens or makes the file and brings it to the current version.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
@@ -191,5 +194,52 @@ mod tests {
         fs::write(&path, bytes).unwrap();
         let error = open(&path).unwrap_err().to_string();
         assert!(error.contains("damaged"), "{error}");
+    }
+
+    #[test]
+    fn a_file_of_the_first_version_keeps_its_accounts_and_facts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("identity.db");
+        let first = Connection::open(&path).unwrap();
+        first.execute_batch(MIGRATIONS[0]).unwrap();
+        first.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        first.pragma_update(None, "user_version", 1).unwrap();
+        first
+            .execute_batch(
+                "INSERT INTO users VALUES (4, 'anna@example.com', 'Anna@example.com', 'Anna', 'admin', '$argon2id$x', 1, 55, 1000);
+                 INSERT INTO users VALUES (9, 'bob@example.com', 'bob@example.com', 'Bob', 'candidat', '$argon2id$y', 0, 0, 2000);
+                 INSERT INTO sessions VALUES ('6f2e7b1c-2b0a-4f51-9d1b-0d6c1a2b3c4d', 4, 3, 1000, 2000, 9000, NULL);
+                 INSERT INTO revocations VALUES (7, 'user', '4', 55, 9000);
+                 DELETE FROM users WHERE id = 9",
+            )
+            .unwrap();
+        drop(first);
+        for _ in 0..2 {
+            let now = open(&path).unwrap();
+            let user: (i64, String, String, i64) = now
+                .query_row("SELECT id, role, password_hash, tokens_not_before_s FROM users", [], |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+                })
+                .unwrap();
+            assert_eq!(user, (4, "admin".to_owned(), "$argon2id$x".to_owned(), 55));
+            let fact: (i64, String, i64) = now
+                .query_row("SELECT revision, value, not_before_s FROM revocations", [], |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                })
+                .unwrap();
+            assert_eq!(fact, (7, "4".to_owned(), 55));
+            // Its sessions end: their refresh tokens were made with a key that is no longer used.
+            assert_eq!(now.query_row("SELECT count(*) FROM sessions", [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+        }
+        let now = open(&path).unwrap();
+        now.execute("INSERT INTO revocations (kind, value, until_s) VALUES ('key', 'k', 1)", []).unwrap();
+        assert_eq!(now.last_insert_rowid(), 8, "revisions go on");
+        now.execute(
+            "INSERT INTO users (email_key, email, full_name, role, password_hash, created_at_ms)
+             VALUES ('c', 'c', 'c', 'admin', 'x', 1)",
+            [],
+        )
+        .unwrap();
+        assert_eq!(now.last_insert_rowid(), 10, "numbers of deleted accounts are not given again");
     }
 }

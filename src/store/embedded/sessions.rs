@@ -1,17 +1,27 @@
-//! Statements about sessions and revocations.
+//! Statements about sessions.
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
-use super::super::{NewSession, Revocation, Revoked, Session, StoreError};
-use super::rows;
-use crate::model::identity::SessionId;
+use super::super::{NewSession, Revoked, Session, StoreError};
+use super::{revocations, rows};
+use crate::model::identity::{SessionId, UserId};
 
 pub(super) fn insert(connection: &mut Connection, new: &NewSession) -> Result<Vec<SessionId>, StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let inserted = transaction.execute(
-        "INSERT INTO sessions (sid, user_id, created_at_ms, last_used_at_ms, ends_at_ms)
-         SELECT ?1, id, ?3, ?3, ?4 FROM users WHERE id = ?2 AND is_active = 1 AND tokens_not_before_s = ?5",
-        params![new.sid.to_string(), new.user.id.0, new.now_ms, new.ends_at_ms, new.user.tokens_not_before_s],
+        "INSERT INTO sessions (sid, user_id, mac_key, created_at_ms, last_used_at_ms, ends_at_ms, address, user_agent)
+         SELECT ?1, id, ?6, ?3, ?3, ?4, ?7, ?8 FROM users
+         WHERE id = ?2 AND is_active = 1 AND tokens_not_before_s = ?5",
+        params![
+            new.sid.to_string(),
+            new.user.id.0,
+            new.now_ms,
+            new.ends_at_ms,
+            new.user.tokens_not_before_s,
+            new.mac_key.0,
+            new.address.map(|address| address.to_string()),
+            new.user_agent
+        ],
     )?;
     if inserted == 0 {
         return Err(StoreError::Conflict);
@@ -49,6 +59,27 @@ pub(super) fn by_id(connection: &Connection, sid: SessionId) -> Result<Option<Se
     connection.prepare_cached(&sql)?.query_row([sid.to_string()], |row| Ok(rows::session(row))).optional()?.transpose()
 }
 
+pub(super) fn of_user(
+    connection: &Connection,
+    user: UserId,
+    now_ms: i64,
+    idle_since_ms: i64,
+) -> Result<Vec<Session>, StoreError> {
+    let sql = format!(
+        "SELECT {} FROM sessions
+         WHERE user_id = ?1 AND ended_at_ms IS NULL AND ends_at_ms > ?2 AND last_used_at_ms > ?3
+         ORDER BY created_at_ms DESC, rowid DESC",
+        rows::SESSION
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut found = statement.query(params![user.0, now_ms, idle_since_ms])?;
+    let mut sessions = Vec::new();
+    while let Some(row) = found.next()? {
+        sessions.push(rows::session(row)?);
+    }
+    Ok(sessions)
+}
+
 pub(super) fn rotate(connection: &Connection, sid: SessionId, counter: i64, now_ms: i64) -> Result<bool, StoreError> {
     let changed = connection
         .prepare_cached(
@@ -77,39 +108,6 @@ fn end_within(connection: &Connection, sid: SessionId, now_ms: i64, until_s: i64
         params![sid.to_string(), now_ms],
     )?;
     // Also when the session ran out by itself: its last access token may still be alive.
-    revoke(connection, Revoked::Session(sid), until_s)?;
+    revocations::write(connection, &Revoked::Session(sid), until_s)?;
     Ok(changed == 1)
-}
-
-/// Writes one fact of revocation; the caller's transaction commits it together with its cause.
-pub(super) fn revoke(connection: &Connection, revoked: Revoked, until_s: i64) -> Result<(), StoreError> {
-    let (kind, value, not_before_s) = match revoked {
-        Revoked::Session(sid) => ("session", sid.to_string(), 0),
-        Revoked::User(id, not_before_s) => ("user", id.to_string(), not_before_s),
-    };
-    connection.execute(
-        "INSERT INTO revocations (kind, value, not_before_s, until_s) VALUES (?1, ?2, ?3, ?4)",
-        params![kind, value, not_before_s, until_s],
-    )?;
-    Ok(())
-}
-
-pub(super) fn revocations_since(connection: &Connection, revision: i64) -> Result<Vec<Revocation>, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT revision, kind, value, not_before_s, until_s FROM revocations WHERE revision > ?1 ORDER BY revision",
-    )?;
-    let mut found = statement.query([revision])?;
-    let mut facts = Vec::new();
-    while let Some(row) = found.next()? {
-        facts.push(rows::revocation(row)?);
-    }
-    Ok(facts)
-}
-
-pub(super) fn purge(connection: &mut Connection, now_ms: i64) -> Result<(), StoreError> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    transaction.execute("DELETE FROM revocations WHERE until_s < ?1", [now_ms.div_euclid(1000)])?;
-    transaction.execute("DELETE FROM sessions WHERE ends_at_ms < ?1", [now_ms])?;
-    transaction.commit()?;
-    Ok(())
 }

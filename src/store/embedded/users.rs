@@ -1,9 +1,10 @@
 //! Statements about accounts.
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params, params};
+use rusqlite::{Connection, OptionalExtension, Params, TransactionBehavior, named_params, params};
+use secrecy::ExposeSecret;
 
 use super::super::{Credentials, NewUser, Revoked, StoreError, User, UserChange};
-use super::{rows, sessions};
+use super::{api_keys, revocations, rows};
 use crate::model::identity::UserId;
 
 pub(super) fn insert(connection: &mut Connection, new: NewUser) -> Result<User, StoreError> {
@@ -33,10 +34,22 @@ pub(super) fn insert(connection: &mut Connection, new: NewUser) -> Result<User, 
 }
 
 pub(super) fn credentials(connection: &Connection, email_key: &str) -> Result<Option<Credentials>, StoreError> {
-    let sql = format!("SELECT {}, password_hash FROM users WHERE email_key = ?1", rows::USER);
+    one_credentials(connection, "email_key = ?1", [email_key])
+}
+
+pub(super) fn credentials_of(connection: &Connection, id: UserId) -> Result<Option<Credentials>, StoreError> {
+    one_credentials(connection, "id = ?1", [id.0])
+}
+
+fn one_credentials(
+    connection: &Connection,
+    condition: &str,
+    value: impl Params,
+) -> Result<Option<Credentials>, StoreError> {
+    let sql = format!("SELECT {}, password_hash FROM users WHERE {condition}", rows::USER);
     connection
         .prepare_cached(&sql)?
-        .query_row([email_key], |row| {
+        .query_row(value, |row| {
             Ok(rows::user(row).and_then(|user| Ok(Credentials { user, password_hash: row.get(7)? })))
         })
         .optional()?
@@ -62,28 +75,43 @@ pub(super) fn list(connection: &Connection, after: UserId, limit: u32) -> Result
 pub(super) fn change(
     connection: &mut Connection,
     id: UserId,
-    change: UserChange,
+    change: &UserChange,
     now_ms: i64,
     revoked_until_s: i64,
 ) -> Result<Option<User>, StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let (role, is_active) = match change {
-        UserChange::Role(role) => (Some(role.as_str()), None),
-        UserChange::Active(active) => (None, Some(active)),
+    let (role, is_active, hash) = match change {
+        UserChange::Role(role) => (Some(role.as_str()), None, None),
+        UserChange::Active(active) => (None, Some(*active), None),
+        UserChange::Password(hash) => (None, None, Some(hash.expose_secret())),
+        UserChange::SignOut => (None, None, None),
     };
     // Strictly forward: a token made in the very second of an earlier change falls under this one.
     transaction.execute(
         "UPDATE users SET role = coalesce(?2, role), is_active = coalesce(?3, is_active),
-             tokens_not_before_s = max(?4, tokens_not_before_s + 1)
+             password_hash = coalesce(?4, password_hash), tokens_not_before_s = max(?5, tokens_not_before_s + 1)
          WHERE id = ?1",
-        params![id.0, role, is_active, now_ms.div_euclid(1000)],
+        params![id.0, role, is_active, hash, now_ms.div_euclid(1000)],
     )?;
     let Some(user) = by_id(&transaction, id)? else { return Ok(None) };
     transaction.execute(
         "UPDATE sessions SET ended_at_ms = ?2 WHERE user_id = ?1 AND ended_at_ms IS NULL",
         params![id.0, now_ms],
     )?;
-    sessions::revoke(&transaction, Revoked::User(id, user.tokens_not_before_s), revoked_until_s)?;
+    revocations::write(&transaction, &Revoked::User(id, user.tokens_not_before_s), revoked_until_s)?;
+    api_keys::revoke_beyond(&transaction, id, now_ms, revoked_until_s)?;
     transaction.commit()?;
     Ok(Some(user))
+}
+
+pub(super) fn upgrade_hash(connection: &Connection, id: UserId, from: &str, to: &str) -> Result<bool, StoreError> {
+    let changed = connection
+        .execute("UPDATE users SET password_hash = ?3 WHERE id = ?1 AND password_hash = ?2", params![id.0, from, to])?;
+    Ok(changed == 1)
+}
+
+pub(super) fn bcrypt_cost(connection: &Connection, most: u32) -> Result<Option<u32>, StoreError> {
+    let sql = "SELECT max(CAST(substr(password_hash, 5, 2) AS INTEGER)) FROM users
+         WHERE is_active AND password_hash LIKE '$2_$%' AND CAST(substr(password_hash, 5, 2) AS INTEGER) <= ?1";
+    Ok(connection.query_row(sql, [most], |row| row.get(0))?)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::model::access::{AccessRecord, UpstreamRecord};
-use crate::model::identity::Identity;
+use crate::model::identity::{Credential, Identity};
 use crate::telemetry::flags::Flag;
 
 /// Room for a usual line, made at once.
@@ -72,11 +72,16 @@ fn identity(out: &mut Vec<u8>, known: &Identity) {
     }
     digits(out, known.user.0.unsigned_abs());
     text(out, b",\"role\":", known.role.as_str());
-    // Eight digits tell sessions apart in a log; the whole id would name the session to whoever reads it.
-    out.extend_from_slice(b",\"sid\":\"");
-    let (first, ..) = known.session.0.as_fields();
-    out.extend_from_slice(&[28, 24, 20, 16, 12, 8, 4, 0].map(|shift| hex(first >> shift)));
-    out.push(b'"');
+    match known.credential {
+        Credential::Token { session, .. } => {
+            // Eight digits tell sessions apart in a log; the whole id would name the session to whoever reads it.
+            out.extend_from_slice(b",\"sid\":\"");
+            let (first, ..) = session.0.as_fields();
+            out.extend_from_slice(&[28, 24, 20, 16, 12, 8, 4, 0].map(|shift| hex(first >> shift)));
+            out.push(b'"');
+        }
+        Credential::ApiKey(id) => number(out, b",\"api_key\":", id.0.unsigned_abs()),
+    }
 }
 
 fn flags(out: &mut Vec<u8>, record: &AccessRecord<'_>) {
@@ -217,7 +222,7 @@ fn timestamp(out: &mut Vec<u8>, at: Timestamp) {
 mod tests {
     use super::*;
     use crate::model::access::{LimitRecord, Outcome};
-    use crate::model::identity::{SessionId, TokenId, UserId};
+    use crate::model::identity::{KeyId, SessionId, TokenId, UserId};
     use crate::model::role::Role;
     use proptest::prelude::*;
     use serde_json::{Value, json};
@@ -269,8 +274,7 @@ mod tests {
             user: UserId(42),
             email: "somebody@example.org".into(),
             role: Role::Recruteur,
-            session,
-            token: TokenId(session.0),
+            credential: Credential::Token { session, token: TokenId(session.0), key: KeyId("k".into()) },
             issued_at: 0,
             expires_at: 0,
         };

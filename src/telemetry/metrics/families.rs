@@ -18,6 +18,11 @@ pub(super) struct Families {
     pub(super) upstream_attempts: IntCounterVec,
     pub(super) limit_decisions: IntCounterVec,
     pub(super) auth_events: IntCounterVec,
+    pub(super) revocation_messages: IntCounterVec,
+    pub(super) revocations_subscribed: IntGaugeVec,
+    pub(super) audit_records: IntCounter,
+    pub(super) audit_spooled: IntGauge,
+    pub(super) audit_dropped: IntCounter,
     pub(super) config_generation: IntGauge,
     pub(super) config_successful: IntGauge,
     pub(super) config_success_at: IntGauge,
@@ -44,6 +49,13 @@ const UPSTREAM_DURATION: Title =
 const UPSTREAM_ATTEMPTS: Title = ("gateway_upstream_attempts_total", "Tries at targets, by how they ended.");
 const LIMIT_DECISIONS: Title = ("gateway_rate_limit_decisions_total", "Decisions of rate-limit policies.");
 const AUTH_EVENTS: Title = ("gateway_auth_events_total", "Events of accounts, sessions and tokens.");
+const REVOCATION_MESSAGES: Title =
+    ("gateway_revocation_messages_total", "Messages about revocations between replicas, by what became of them.");
+const REVOCATIONS_SUBSCRIBED: Title =
+    ("gateway_revocation_subscribed", "Whether revocations of other replicas are heard at once.");
+const AUDIT_RECORDS: Title = ("gateway_audit_records_total", "Audit records added to the store by this process.");
+const AUDIT_SPOOLED: Title = ("gateway_audit_spooled", "Audit entries that wait in the spool for the store.");
+const AUDIT_DROPPED: Title = ("gateway_audit_dropped_total", "Audit entries that were lost.");
 const CONFIG_GENERATION: Title = ("gateway_config_generation", "Generation of the route table in force.");
 const CONFIG_SUCCESSFUL: Title = (
     "gateway_config_last_reload_successful",
@@ -54,7 +66,8 @@ const CONFIG_SUCCESS_AT: Title = (
     "Unix time of the last load that found a good route table.",
 );
 const STORE_UP: Title = ("gateway_store_up", "Whether a store answered when last used.");
-const LOG_LINES_DROPPED: Title = ("gateway_log_lines_dropped_total", "Access-log lines that could not be written.");
+const LOG_LINES_DROPPED: Title =
+    ("gateway_log_lines_dropped_total", "Lines of the access log and the audit trail that could not be written.");
 const CONNECTIONS: Title = ("gateway_connections", "Open client connections.");
 const CONNECTIONS_REFUSED: Title = ("gateway_connections_refused_total", "Client connections refused, by reason.");
 const BUILD_INFO: Title = ("gateway_build_info", "Always 1; the label says which build.");
@@ -107,6 +120,11 @@ impl Families {
             upstream_attempts: desk.counters(UPSTREAM_ATTEMPTS, &["pool", "target", "result"])?,
             limit_decisions: desk.counters(LIMIT_DECISIONS, &["policy", "decision"])?,
             auth_events: desk.counters(AUTH_EVENTS, &["event"])?,
+            revocation_messages: desk.counters(REVOCATION_MESSAGES, &["result"])?,
+            revocations_subscribed: desk.gauges(REVOCATIONS_SUBSCRIBED, &[])?,
+            audit_records: desk.counter(AUDIT_RECORDS)?,
+            audit_spooled: desk.gauge(AUDIT_SPOOLED)?,
+            audit_dropped: desk.counter(AUDIT_DROPPED)?,
             config_generation: desk.gauge(CONFIG_GENERATION)?,
             config_successful: desk.gauge(CONFIG_SUCCESSFUL)?,
             config_success_at: desk.gauge(CONFIG_SUCCESS_AT)?,

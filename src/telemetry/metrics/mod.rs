@@ -8,12 +8,13 @@
 
 mod auth;
 mod families;
+mod revocation;
 mod route;
 mod scrape;
 mod slots;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -28,6 +29,7 @@ use crate::model::health::HealthView;
 
 pub use auth::AuthEvent;
 use families::Families;
+pub use revocation::{RevocationMessage, RevocationState};
 pub use route::RouteMetrics;
 
 /// Content type of [`Metrics::render`].
@@ -76,12 +78,24 @@ pub struct LimitMetrics {
     pub denied: Counter,
 }
 
+/// Counters of the audit trail.
+#[derive(Debug, Clone)]
+pub struct AuditMetrics {
+    /// Records added to the store by this process.
+    pub records: Counter,
+    /// Entries that wait in the spool.
+    pub spooled: Gauge,
+    /// Entries that were lost.
+    pub dropped: Counter,
+}
+
 /// All metrics of the process.
 pub struct Metrics {
     registry: Registry,
     names: Vec<String>,
     families: Families,
     routes: Mutex<HashMap<String, Arc<RouteMetrics>>>,
+    revocations: OnceLock<revocation::Read>,
 }
 
 impl Metrics {
@@ -97,12 +111,15 @@ impl Metrics {
         for event in AuthEvent::ALL {
             families.auth_events.with_label_values(&[event.as_str()]);
         }
+        for result in RevocationMessage::ALL {
+            families.revocation_messages.with_label_values(&[result.as_str()]);
+        }
         families.build_info.with_label_values(&[version]).set(1);
         let process = ProcessCollector::for_self();
         names.extend(prometheus::core::Collector::desc(&process).into_iter().map(|desc| desc.fq_name.clone()));
         registry.register(Box::new(process))?;
-        names.extend(scrape::NAMES.iter().map(|name| (*name).to_owned()));
-        Ok(Arc::new(Metrics { registry, names, families, routes: Mutex::default() }))
+        names.extend(scrape::NAMES.iter().chain(&revocation::NAMES).map(|name| (*name).to_owned()));
+        Ok(Arc::new(Metrics { registry, names, families, routes: Mutex::default(), revocations: OnceLock::new() }))
     }
 
     /// Names of everything that can appear in the text.
@@ -144,6 +161,28 @@ impl Metrics {
         self.families.auth_events.with_label_values(&[event.as_str()]).inc();
     }
 
+    /// Where each scrape finds what is known of revocations; the first one given stays.
+    pub fn watch_revocations(&self, read: impl Fn() -> RevocationState + Send + Sync + 'static) {
+        let _ = self.revocations.set(Box::new(read));
+    }
+
+    /// Counts what became of one message about a revocation.
+    pub fn revocation_message(&self, result: RevocationMessage) {
+        self.families.revocation_messages.with_label_values(&[result.as_str()]).inc();
+    }
+
+    /// This process shares revocations with others, and hears them now or does not.
+    pub fn revocations_subscribed(&self, heard: bool) {
+        const NONE: [&str; 0] = [];
+        self.families.revocations_subscribed.with_label_values(&NONE).set(i64::from(heard));
+    }
+
+    /// Counters of the audit trail, to be kept by its writer.
+    pub fn audit(&self) -> AuditMetrics {
+        let Families { audit_records, audit_spooled, audit_dropped, .. } = &self.families;
+        AuditMetrics { records: audit_records.clone(), spooled: audit_spooled.clone(), dropped: audit_dropped.clone() }
+    }
+
     /// A table was published.
     pub fn config_loaded(&self, generation: u64, at: Timestamp) {
         self.families.config_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
@@ -161,7 +200,7 @@ impl Metrics {
         self.families.store_up.with_label_values(&[store]).set(i64::from(up));
     }
 
-    /// The counter of log lines that were dropped, for [`super::access_log::AccessLog::start`].
+    /// The counter of log lines that were dropped: the access log's and the audit trail's.
     pub fn log_lines_dropped(&self) -> Counter {
         self.families.log_lines_dropped.clone()
     }
@@ -183,6 +222,9 @@ impl Metrics {
     pub fn render(&self, health: &dyn HealthView) -> Result<Vec<u8>, prometheus::Error> {
         let mut families = self.registry.gather();
         families.extend(scrape::gather(&health.pools())?);
+        if let Some(read) = self.revocations.get() {
+            families.extend(revocation::gather(read())?);
+        }
         families.sort_by(|a, b| a.name().cmp(b.name()));
         let mut text = Vec::with_capacity(64 << 10);
         TextEncoder::new().encode(&families, &mut text)?;

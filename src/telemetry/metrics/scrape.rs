@@ -31,7 +31,7 @@ pub(super) fn gather(pools: &[PoolReport]) -> Result<Vec<MetricFamily>> {
     Ok(registry.gather())
 }
 
-fn keep<C: Collector + Clone + 'static>(registry: &Registry, made: Result<C>) -> Result<C> {
+pub(super) fn keep<C: Collector + Clone + 'static>(registry: &Registry, made: Result<C>) -> Result<C> {
     let collector = made?;
     registry.register(Box::new(collector.clone()))?;
     Ok(collector)

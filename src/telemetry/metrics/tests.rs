@@ -184,6 +184,9 @@ fn everything() -> (Arc<Metrics>, String) {
     metrics.config_loaded(3, Timestamp::UNIX_EPOCH);
     metrics.config_failed();
     metrics.store_up("identity", true);
+    metrics.watch_revocations(|| RevocationState { facts: 3, staleness: Duration::from_millis(1_500) });
+    RevocationMessage::ALL.into_iter().for_each(|result| metrics.revocation_message(result));
+    metrics.revocations_subscribed(true);
     metrics.connection_refused("per_address");
     let text = text(&metrics, pools());
     (metrics, text)
@@ -201,6 +204,8 @@ fn every_family_has_help_and_type() {
         metrics.names().iter().map(String::as_str).filter(|name| !name.starts_with("process_")).collect();
     assert_eq!(seen, promised);
     assert_has(&text, "gateway_config_generation 3");
+    assert_has(&text, "gateway_revocations 3");
+    assert_has(&text, "gateway_revocation_staleness_seconds 1.5");
     assert_has(&text, "gateway_config_last_reload_successful 0");
 }
 

@@ -75,7 +75,7 @@ async fn a_reload_that_fails_leaves_nothing_behind() {
     spec.health.as_mut().unwrap().timeout = millis(60_000);
     let built = registry.build(&BTreeMap::from([("p".to_owned(), spec)]));
     eventually("it is being checked", || two.open() == 1 && two.count("/health") == 1).await;
-    assert_eq!(registry.pools()[0].targets[0].address, one.addr.to_string().into(), "not reported on");
+    assert_eq!(registry.pools()[0].targets[0].address.as_ref(), one.addr.to_string(), "not reported on");
     drop(built);
     eventually("its checks end", || two.open() == 0).await;
     assert_eq!(two.count("/health"), 1);

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -14,6 +14,8 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::client::{Client, P, RawClient, Session};
+pub use super::page::{collect, sum};
+pub use super::servers::free_port;
 use super::wait::{PATIENCE, until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ssm-gateway");
@@ -92,6 +94,7 @@ pub struct Gateway {
     pub address: SocketAddr,
     pub admin: Client,
     pub secret: String,
+    env: HashMap<String, String>,
     folder: Folder,
     child: Ended,
     output: Arc<Mutex<Vec<String>>>,
@@ -142,6 +145,7 @@ impl Gateway {
             address: at(folder.port),
             admin: Client::new(at(folder.admin_port)),
             secret: config.env.get("JWT_SECRET").cloned().unwrap_or_default(),
+            env: config.env.clone(),
             folder,
             child: Ended(child),
             output,
@@ -151,8 +155,13 @@ impl Gateway {
     }
 
     /// Ends it and starts it again with the same data folder and ports.
-    pub async fn restart(mut self, config: &GatewayConfig) -> Gateway {
-        self.signal("TERM");
+    pub async fn restart(self, config: &GatewayConfig) -> Gateway {
+        self.restart_after("TERM", config).await
+    }
+
+    /// Ends it by this signal and starts it again with the same data folder and ports.
+    pub async fn restart_after(mut self, signal: &str, config: &GatewayConfig) -> Gateway {
+        self.signal(signal);
         self.exit().await;
         let folder = std::mem::replace(&mut self.folder, Folder::new(config));
         fs::write(folder.path("routes.yaml"), &config.routes).expect("routes.yaml");
@@ -167,7 +176,8 @@ impl Gateway {
     /// The access lines so far.
     pub fn access_log(&self) -> Vec<Value> {
         let lines = self.output.lock().unwrap();
-        lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        let parsed = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        parsed.filter(|line| line.get("ts").is_some()).collect()
     }
 
     /// What it wrote to stdout so far, as written.
@@ -281,9 +291,22 @@ impl Gateway {
         Session::of(&self.client.login(&email, PASSWORD).await.expect(200), PASSWORD)
     }
 
-    /// `users add` on the command line.
+    /// `users add` on the command line, in the gateway's own environment.
     pub fn users_add(&self, email: &str, role: &str, password: &str) -> Output {
-        self.folder.users_add(email, role, password)
+        self.folder.users_add(email, role, password, &self.env)
+    }
+
+    /// A verb of the command line on the store of this gateway, run to its end.
+    pub fn run_verb(&self, verb: &[&str]) -> Output {
+        let mut command = self.folder.command(verb, &self.env);
+        command.arg("--data-dir").arg(self.data_dir()).arg("--config").arg(self.folder.path("gateway.yaml"));
+        command.stdin(Stdio::null()).output().expect("the program")
+    }
+
+    /// A `users` command on this gateway's store, with a password on its standard input.
+    pub fn users(&self, verb: &[&str], password: &str) -> Output {
+        let folder = self.data_dir().display().to_string();
+        self.folder.users(&[verb, &["--data-dir", &folder]].concat(), password, &self.env)
     }
 
     /// The folder of the embedded store.
@@ -349,10 +372,19 @@ impl Folder {
         command
     }
 
-    fn users_add(&self, email: &str, role: &str, password: &str) -> Output {
-        let add = ["users", "add", "--email", email, "--role", role, "--password-stdin", "--data-dir"];
-        let mut command = self.command(&add, &HashMap::new());
-        command.arg(self.path("data"));
+    fn users_add(&self, email: &str, role: &str, password: &str, env: &HashMap<String, String>) -> Output {
+        let folder = self.path("data").display().to_string();
+        self.add_user(&["--email", email, "--role", role, "--data-dir", &folder], password, env)
+    }
+
+    /// `users add` with these arguments and the password on its standard input.
+    pub fn add_user(&self, arguments: &[&str], password: &str, env: &HashMap<String, String>) -> Output {
+        self.users(&[&["add", "--password-stdin"], arguments].concat(), password, env)
+    }
+
+    fn users(&self, arguments: &[&str], password: &str, env: &HashMap<String, String>) -> Output {
+        let mut command = self.command(&["users"], env);
+        command.args(arguments);
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program");
         let mut stdin = child.stdin.take().expect("stdin");
@@ -361,38 +393,4 @@ impl Folder {
         drop(stdin);
         child.wait_with_output().expect("its end")
     }
-}
-
-/// A port that nothing listens on, below the range from which outgoing connections take theirs.
-pub fn free_port() -> u16 {
-    loop {
-        let port = 12_000 + u16::try_from(Uuid::new_v4().as_u128() % 18_000).unwrap_or_default();
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
-    }
-}
-
-/// Collects lines as they come.
-pub fn collect(from: impl Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {
-    let lines = Arc::new(Mutex::new(Vec::new()));
-    let sink = lines.clone();
-    std::thread::spawn(move || {
-        for line in BufReader::new(from).lines().map_while(Result::ok) {
-            sink.lock().unwrap().push(line);
-        }
-    });
-    lines
-}
-
-/// The sum of a metric over the series of a page that have these labels.
-pub fn sum(page: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
-    let wanted: Vec<String> = labels.iter().map(|(key, value)| format!("{key}=\"{value}\"")).collect();
-    let values = page.lines().filter_map(|line| {
-        let rest = line.strip_prefix(name)?;
-        let (series, value) = rest.rsplit_once(' ')?;
-        let own = series.is_empty() || series.starts_with('{');
-        (own && wanted.iter().all(|label| series.contains(label.as_str()))).then(|| value.parse::<f64>().ok())?
-    });
-    values.reduce(|a, b| a + b)
 }

@@ -3,6 +3,13 @@
 pub mod client;
 pub mod gateway;
 pub mod origin;
+pub mod page;
+#[allow(dead_code, reason = "shared with the unit tests; each uses a part")]
+pub mod redis_server;
+#[allow(dead_code, reason = "shared with the unit tests; each uses a part")]
+pub mod relay;
+#[allow(dead_code, reason = "shared with the unit tests; each uses a part")]
+pub mod servers;
 pub mod table;
 pub mod tokens;
 pub mod wait;
@@ -13,5 +20,7 @@ mod selftest;
 pub use client::{Client, Got, P, Session, multipart, send, try_send};
 pub use gateway::{Gateway, GatewayConfig, Reloaded};
 pub use origin::{Answer, Hold, Origin};
+pub use redis_server::PrivateRedis;
+pub use servers::{Database, PrivatePostgres};
 pub use table::Services;
 pub use wait::{PATIENCE, soon, until};

@@ -1,8 +1,8 @@
 //! The harness against itself: the origin and the clients.
 
 use super::client::{Client, RawClient, send, try_send};
-use super::gateway::sum;
 use super::origin::{Answer, Hold, Origin};
+use super::page::sum;
 use super::wire::sha256;
 
 #[tokio::test]

@@ -75,3 +75,10 @@ routes:
 
 /// A public prefix route `/echo` to the pool, the simplest thing to proxy.
 pub const ECHO: &str = "  - { name: echo, match: { prefix: /echo, methods: [GET, POST, PUT, DELETE, PATCH] }, to: { pool: echo }, auth: public }";
+
+/// The auth routes without limits, over an origin that is only there to be healthy.
+pub fn unlimited(origin: &Origin) -> GatewayConfig {
+    let more = "  - { name: refresh, match: { path: /api/gateway/auth/refresh, methods: [POST] }, to: { builtin: auth_refresh }, auth: public }
+  - { name: logout, match: { path: /api/gateway/auth/logout, methods: [POST] }, to: { builtin: auth_logout } }";
+    GatewayConfig::table(&table(&[&origin.url()], "", more))
+}
