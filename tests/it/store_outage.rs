@@ -82,9 +82,11 @@ impl Load {
         };
         for _ in 0..2 {
             let (requester, refresher) = (gateway.fresh_user("candidat").await, gateway.fresh_user("recruteur").await);
+            // An account of its own: the eleventh log-in ends the oldest session.
+            let visitor = gateway.fresh_user("candidat").await;
             let client = gateway.client.clone();
-            load.senders.spawn(requests(client.clone(), requester.clone(), load.stop.clone(), load.requests.clone()));
-            load.senders.spawn(log_ins(client.clone(), requester, load.stop.clone(), load.log_ins.clone()));
+            load.senders.spawn(requests(client.clone(), requester, load.stop.clone(), load.requests.clone()));
+            load.senders.spawn(log_ins(client.clone(), visitor, load.stop.clone(), load.log_ins.clone()));
             load.senders.spawn(refreshes(client, refresher, load.stop.clone(), load.refreshes.clone()));
         }
         load
