@@ -1,22 +1,15 @@
 //! What administrators do with the accounts of others. Each act is told, with who did it and to whom.
 
+use super::changes::admin_words;
 use super::living::LivingSession;
 use super::origin::Origin;
+use super::page::Page;
 use super::service::{Accounts, unavailable};
 use crate::model::identity::{SessionId, UserId};
 use crate::model::rejection::Rejection;
 use crate::model::role::Role;
 use crate::store::{User, UserChange};
 use crate::telemetry::metrics::AuthEvent;
-
-/// Some accounts, in the order of their numbers.
-#[derive(Debug)]
-pub struct UserPage {
-    /// The accounts.
-    pub users: Vec<User>,
-    /// Number after which the next page begins; `None`: this is the last one.
-    pub next: Option<UserId>,
-}
 
 /// What an administrator wants an account to be; `None` leaves it as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,16 +41,11 @@ impl Accounts {
         after: UserId,
         limit: u32,
         origin: &Origin,
-    ) -> Result<UserPage, Rejection> {
-        // One more tells whether there is a next page.
-        let found = self.store.users(after, limit.saturating_add(1)).await;
-        let mut users = self.witness.saw(found).map_err(|error| unavailable(&error))?;
-        let more = u32::try_from(users.len()).is_ok_and(|count| count > limit);
-        if more {
-            users.pop();
-        }
+    ) -> Result<Page<User>, Rejection> {
+        let found = self.store.users(after, Page::<User>::to_read(limit)).await;
+        let users = self.witness.saw(found).map_err(|error| unavailable(&error))?;
         self.told(admin, None, "list of accounts", origin);
-        Ok(UserPage { next: users.last().filter(|_| more).map(|user| user.id), users })
+        Ok(Page::of(users, limit, |user| user.id.0))
     }
 
     /// One account.
@@ -82,14 +70,9 @@ impl Accounts {
         }
         let mut user = self.known(id).await?;
         for step in change.steps(&user) {
-            let words = match &step {
-                UserChange::Role(role) => format!("role {} to {role}", user.role),
-                UserChange::Active(true) => "activated".to_owned(),
-                _ => "deactivated".to_owned(),
-            };
-            user = self.change(admin, id, step, origin).await?.ok_or(Rejection::NotFound)?;
-            self.witness.tell_by(admin, AuthEvent::UserUpdated, Some(id), words, origin);
+            user = self.change(admin, id, &step, origin).await?.ok_or(Rejection::NotFound)?;
         }
+        // Also of a change to what it is already.
         self.told(admin, Some(id), "change of an account", origin);
         Ok(user)
     }
@@ -109,8 +92,9 @@ impl Accounts {
 
     /// Ends all sessions of an account.
     pub async fn sign_out(&self, admin: UserId, id: UserId, origin: &Origin) -> Result<(), Rejection> {
-        self.change(admin, id, UserChange::SignOut, origin).await?.ok_or(Rejection::NotFound)?;
-        self.told(admin, Some(id), "end of all sessions", origin);
+        let change = UserChange::SignOut;
+        self.change(admin, id, &change, origin).await?.ok_or(Rejection::NotFound)?;
+        self.told(admin, Some(id), admin_words(&change), origin);
         Ok(())
     }
 
@@ -132,7 +116,7 @@ impl Accounts {
         user.ok_or(Rejection::NotFound)
     }
 
-    fn told(&self, admin: UserId, subject: Option<UserId>, what: &'static str, origin: &Origin) {
+    pub(super) fn told(&self, admin: UserId, subject: Option<UserId>, what: &'static str, origin: &Origin) {
         self.witness.tell_by(admin, AuthEvent::AuthzAdmin, subject, what, origin);
     }
 }

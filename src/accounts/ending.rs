@@ -1,15 +1,13 @@
 //! Ends sessions and revokes tokens: in the store, then in memory.
 
+use super::changes::events as change_events;
 use super::origin::Origin;
 use super::service::{Accounts, unavailable};
 use crate::audit::Actor;
-use crate::model::identity::{ApiKeyId, SessionId, UserId};
+use crate::model::identity::{SessionId, UserId};
 use crate::model::rejection::Rejection;
 use crate::store::{Revoked, StoreError, User, UserChange};
 use crate::telemetry::metrics::AuthEvent;
-
-/// API keys that are read at once.
-const PAGE: u32 = 500;
 
 impl Accounts {
     /// Takes in a fact that this process has just written to the store: felt by its next request. Every such fact
@@ -54,37 +52,30 @@ impl Accounts {
         if self.end(Actor::User(actor), user, sid, origin).await? { Ok(()) } else { Err(Rejection::NotFound) }
     }
 
-    /// Changes an account; its sessions end and its tokens are revoked, at once on this gateway. `None`: there is no
-    /// such account.
+    /// Changes an account; its sessions end, its tokens are revoked, and so are the API keys that it no longer covers, at
+    /// once on this gateway. All of it is told. `None`: there is no such account.
     pub(super) async fn change(
         &self,
         actor: UserId,
         id: UserId,
-        change: UserChange,
+        change: &UserChange,
         origin: &Origin,
     ) -> Result<Option<User>, Rejection> {
         let until_s = self.revoked_until_s();
-        let of_rights = matches!(change, UserChange::Role(_) | UserChange::Active(_));
-        let changed = self.store.change_user(id, change, self.now_ms(), until_s).await;
-        let Some(user) = self.witness.saw(changed).map_err(|error| unavailable(&error))? else { return Ok(None) };
-        self.revoked(&Revoked::User(id, user.tokens_not_before_s), until_s);
-        if of_rights && let Err(error) = self.lost_api_keys(id, until_s).await {
-            tracing::warn!(%error, "API keys that go beyond their account are refused with the next pull only");
+        let changed = self.store.change_user(id, change.clone(), self.now_ms(), until_s).await;
+        let changed = self.witness.saw(changed).map_err(|error| match error {
+            // It was changed since its owner was proven.
+            StoreError::Conflict => Rejection::InvalidCredentials,
+            other => unavailable(&other),
+        })?;
+        let Some(changed) = changed else { return Ok(None) };
+        for fact in changed.facts() {
+            self.revoked(&fact, until_s);
         }
-        self.witness.tell_by(actor, AuthEvent::TokenRevoked, Some(id), "all sessions", origin);
-        Ok(Some(user))
-    }
-
-    /// Takes in which keys of an account were revoked with its rights.
-    async fn lost_api_keys(&self, user: UserId, until_s: i64) -> Result<(), StoreError> {
-        let mut after = ApiKeyId(0);
-        loop {
-            let keys = self.witness.saw(self.store.api_keys(after, PAGE).await)?;
-            let Some(last) = keys.last() else { return Ok(()) };
-            after = last.id;
-            for key in keys.iter().filter(|key| key.user == user && key.revoked_at_ms.is_some()) {
-                self.revoked(&Revoked::ApiKey(key.id), until_s);
-            }
+        self.api_keys.forget(&changed.api_keys);
+        for (event, told) in change_events(&Actor::User(actor), change, &changed) {
+            self.witness.tell_all(event, told, origin);
         }
+        Ok(Some(changed.user))
     }
 }

@@ -5,7 +5,7 @@ use super::*;
 use crate::model::identity::{Credential, Identity, UserId};
 use crate::model::rejection::Rejection;
 use crate::model::role::Role;
-use crate::store::{ApiKeyStore, NewApiKey, RevocationStore, Revoked};
+use crate::store::{ApiKeyStore, NewApiKey, RevocationStore, Revoked, UserChange, UserStore};
 
 const ANNA: UserId = UserId(1);
 const ADMIN: UserId = UserId(2);
@@ -58,9 +58,20 @@ async fn a_deactivated_account_s_keys_are_refused_at_once() {
             expires_at: i64::MAX,
         })
     };
-    assert!(!covered(&hers), "a role takes no keys");
+    assert!(!covered(&hers), "a higher role takes no keys");
+    world.told();
     world.accounts.change_access(ADMIN, ANNA, only(None, Some(false)), &here()).await.unwrap();
     assert!(covered(&hers) && !covered(&other));
+    assert_eq!(
+        world.told(),
+        [
+            "authn_token_revoked user:2 user:1".to_owned(),
+            format!("authn_api_key_revoked user:2 api_key:{}", hers.id),
+            "user_updated user:2 user:1".to_owned(),
+            "authz_admin user:2 user:1".to_owned(),
+        ]
+    );
+    assert_eq!(world.events("authn_api_key_revoked").as_deref(), Some("1"));
     // Every fact that is felt here is one that others will pull.
     let facts = world.store.revocations_since(0, 100).await.unwrap();
     assert!(facts.iter().any(|fact| fact.revoked == Revoked::ApiKey(hers.id)), "{facts:?}");
@@ -221,4 +232,33 @@ async fn what_is_done_is_told_with_who_did_it_and_to_whom() {
     assert!(told.len() == 3 && told[2].starts_with("authn_token_created user:1 session:"), "{told:?}");
     accounts.logout_all(ANNA, &here()).await.unwrap();
     assert_eq!(world.told(), ["authn_token_revoked user:1 user:1"]);
+}
+
+/// Two replicas of one store; the clock of the other is five seconds ahead, and the account was made there.
+#[tokio::test]
+async fn a_clock_that_runs_ahead_keeps_no_token_alive() {
+    for change in [UserChange::SignOut, UserChange::Role(Role::Recruteur), UserChange::Active(false)] {
+        let world = World::new().await;
+        let (ahead, hand) = crate::clock::Clock::manual();
+        hand.advance(std::time::Duration::from_secs(5));
+        let (_store, other, ..) = super::testing::open(world.folder.path(), ahead.clone()).await;
+        let registration = super::testing::registration("anna@example.com", Role::Candidat);
+        let pair = other.register(registration, &here()).await.unwrap();
+        assert!(world.check(&pair).is_ok());
+        world.accounts.change(ADMIN, ANNA, &change, &here()).await.unwrap();
+        assert_eq!(world.check(&pair), Err(Rejection::TokenRevoked));
+        other.pull().await.unwrap();
+        assert_eq!(super::testing::check(&other, &pair, &ahead), Err(Rejection::TokenRevoked));
+    }
+}
+
+#[tokio::test]
+async fn a_newer_password_is_not_overwritten() {
+    let (world, _) = world().await;
+    let proven = world.store.user(ANNA).await.unwrap().unwrap();
+    change_password(&world, PASSWORD).await.unwrap();
+    // Somebody who proved the old password before that, and whose hash was ready only now.
+    let late = UserChange::Password { hash: "$argon2id$late".into(), proven_at: Some(proven.tokens_not_before_s) };
+    assert_eq!(world.accounts.change(ANNA, ANNA, &late, &here()).await, Err(Rejection::InvalidCredentials));
+    assert!(world.accounts.login("anna@example.com", NEW.into(), &here()).await.is_ok());
 }

@@ -8,6 +8,7 @@ pub mod authenticator;
 mod background;
 mod bearer;
 mod cache;
+mod changes;
 mod common;
 pub mod email;
 mod ending;
@@ -18,6 +19,7 @@ mod living;
 mod login;
 mod origin;
 mod own;
+mod page;
 pub mod password;
 mod refresh;
 pub mod revocation;
@@ -44,26 +46,39 @@ mod witness_tests;
 
 use std::time::Duration;
 
-pub use administration::{AccessChange, UserPage};
+pub use administration::AccessChange;
 pub use api_keys::{ApiKeyName, ApiKeyRequest, ApiKeys, IssuedApiKey};
 pub use authenticator::Authenticator;
 pub use background::PULL_EVERY;
+pub use changes::{admin_words, events as change_events};
 pub use email::{Email, FullName};
 pub use hashing::{HashCost, HashPool};
 pub use keys::{KeyRing, KeySource};
 pub use living::LivingSession;
 pub use origin::Origin;
+pub use page::Page;
 pub use password::NewPassword;
 pub use revocation::Revocations;
 pub use secrets::Secrets;
 pub use service::{Accounts, OpenError, Registration, TokenPair};
 pub use stored_hash::Verdict;
 
+pub use crate::model::identity::MAX_ACCESS_TTL;
+
 /// Clocks of verifiers and issuers may differ by so many seconds.
 pub const LEEWAY_S: i64 = 30;
 
-/// No access token may live longer: revocations written by another process are kept for this long.
-pub const MAX_ACCESS_TTL: Duration = Duration::from_secs(30 * 86_400);
+/// [`MAX_ACCESS_TTL`] in seconds.
+fn longest_life_s() -> i64 {
+    i64::try_from(MAX_ACCESS_TTL.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// When every access token made until `now_s` is certainly over, however long this installation's live, in Unix seconds:
+/// until when a revocation matters that is written without knowing their life. Longer, too, than any gateway goes without
+/// reading all API keys anew.
+pub fn revoked_until_s(now_s: i64) -> i64 {
+    now_s.saturating_add(longest_life_s()).saturating_add(LEEWAY_S + 1)
+}
 
 /// How many sessions of one account may live at once; the oldest goes.
 pub const MAX_SESSIONS: usize = 10;

@@ -24,7 +24,7 @@ impl Accounts {
 
     /// Ends all sessions of the caller, this one included.
     pub async fn logout_all(&self, user: UserId, origin: &Origin) -> Result<(), Rejection> {
-        self.change(user, user, UserChange::SignOut, origin).await?.map(|_| ()).ok_or(Rejection::TokenRevoked)
+        self.change(user, user, &UserChange::SignOut, origin).await?.map(|_| ()).ok_or(Rejection::TokenRevoked)
     }
 
     /// Gives the caller's account another password, ends all its sessions and opens a new one.
@@ -43,9 +43,10 @@ impl Accounts {
             return Err(Rejection::InvalidCredentials);
         }
         let hash = SecretString::from(self.hashes.hash(new.into_secret()).await?);
-        let changed = self.change(user, user, UserChange::Password(hash), origin).await?;
+        // Hashing takes its time: what happened to the account meanwhile goes before.
+        let change = UserChange::Password { hash, proven_at: Some(proven.tokens_not_before_s) };
+        let changed = self.change(user, user, &change, origin).await?;
         let changed = changed.ok_or(Rejection::TokenRevoked)?;
-        self.witness.tell(AuthEvent::PasswordChange, Some(user), origin);
         self.open_session(changed, origin).await
     }
 }

@@ -22,7 +22,7 @@ const MIN_SECRET_BYTES: usize = 32;
 /// The secret, and where it came from.
 #[derive(Debug)]
 pub struct Secrets {
-    /// Signs access tokens; the key of refresh tokens is derived from it.
+    /// Signs access tokens. Refresh tokens do not depend on it: each session has a key of its own.
     pub jwt: SecretString,
     /// Whether it was made by this very call; say so aloud.
     pub generated: bool,

@@ -136,12 +136,14 @@ impl Accounts {
     }
 
     /// What is revoked.
-    pub fn revocations(&self) -> &Revocations {
+    #[cfg(test)]
+    pub(super) fn revocations(&self) -> &Revocations {
         &self.revocations
     }
 
     /// The pool that computes password hashes.
-    pub fn hashes(&self) -> &HashPool {
+    #[cfg(test)]
+    pub(super) fn hashes(&self) -> &HashPool {
         &self.hashes
     }
 
@@ -280,9 +282,10 @@ impl Accounts {
         }
     }
 
-    /// When the last access token made until now is certainly over.
+    /// When the last access token made until now is certainly over, also one that was made under another
+    /// `access_ttl`, before a restart or by another replica.
     pub(super) fn revoked_until_s(&self) -> i64 {
-        let ttl = i64::try_from(self.config.access_ttl.as_secs()).unwrap_or(i64::MAX);
+        let ttl = i64::try_from(MAX_ACCESS_TTL.as_secs()).unwrap_or(i64::MAX);
         self.clock.unix_seconds().saturating_add(ttl).saturating_add(LEEWAY_S + 1)
     }
 

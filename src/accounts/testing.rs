@@ -124,7 +124,7 @@ impl World {
     }
 }
 
-fn check(accounts: &Accounts, pair: &TokenPair, clock: &Clock) -> Result<Identity, Rejection> {
+pub(super) fn check(accounts: &Accounts, pair: &TokenPair, clock: &Clock) -> Result<Identity, Rejection> {
     let mut headers = HeaderMap::new();
     let value = format!("Bearer {}", pair.access.expose_secret());
     headers.insert(AUTHORIZATION, HeaderValue::from_str(&value).unwrap());

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::bearer::Parts;
 use super::keys::{KeyRing, Signer};
-use super::{LEEWAY_S, MAX_ACCESS_TTL};
+use super::{LEEWAY_S, longest_life_s};
 use crate::model::identity::{Credential, Identity, KeyId, SessionId, TokenId, UserId};
 use crate::model::json::Members;
 use crate::model::rejection::Rejection;
@@ -142,7 +142,7 @@ impl AccessTokens {
             || claims.iat > soonest
             || claims.nbf.is_some_and(|nbf| nbf > soonest)
             || claims.exp <= claims.iat
-            || claims.exp.saturating_sub(claims.iat) > longest_life()
+            || claims.exp.saturating_sub(claims.iat) > longest_life_s()
         {
             return Err(Rejection::InvalidToken);
         }
@@ -160,11 +160,6 @@ impl AccessTokens {
         };
         if expired(&identity, now) { Err(Rejection::TokenExpired) } else { Ok(identity) }
     }
-}
-
-/// No token of ours lives longer, and facts of revocation are kept no longer.
-fn longest_life() -> i64 {
-    i64::try_from(MAX_ACCESS_TTL.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// Whether a token's end, leeway included, has come.

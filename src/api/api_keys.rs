@@ -14,6 +14,7 @@ use secrecy::ExposeSecret;
 
 use super::api_key_types::{ApiKeyCreated, ApiKeyList, ApiKeyView};
 use super::asked::{Asked, ID};
+use super::auth::moment;
 use super::auth_types::Message;
 use super::fields::{Fields, MAX_BODY_BYTES};
 use super::query::PageQuery;
@@ -51,20 +52,24 @@ async fn create(State((accounts, pages)): Shared, asked: Asked, body: Body) -> R
 }
 
 async fn list(State((accounts, _)): Shared, asked: Asked, RawQuery(query): RawQuery) -> Response {
-    let result = match PageQuery::parse(query.as_deref()) {
-        Ok(page) => accounts.list_api_keys(ApiKeyId(page.after), page.limit).await.and_then(|keys| listed(keys, page)),
-        Err(rejection) => Err(rejection),
-    };
-    answer::outcome(StatusCode::OK, result, &asked)
+    answer::outcome(StatusCode::OK, listed(&accounts, query.as_deref(), &asked).await, &asked)
+}
+
+async fn listed(accounts: &Accounts, query: Option<&str>, asked: &Asked) -> Result<ApiKeyList, Rejection> {
+    let admin = asked.caller()?;
+    let wanted = PageQuery::parse(query)?;
+    let page = accounts.list_api_keys(admin.user, ApiKeyId(wanted.after), wanted.limit, &asked.origin()).await?;
+    let api_keys = page.items.into_iter().map(view).collect::<Result<_, Rejection>>()?;
+    Ok(ApiKeyList { api_keys, next_after: page.next })
 }
 
 async fn revoke(State((accounts, _)): Shared, asked: Asked) -> Response {
-    let id = asked.text(ID).and_then(|text| text.parse().ok()).map(ApiKeyId).ok_or(Rejection::NotFound);
-    let result = match (asked.caller(), id) {
-        (Ok(caller), Ok(id)) => accounts.revoke_api_key(id, caller.user, &asked.origin()).await,
-        (Err(rejection), _) | (_, Err(rejection)) => Err(rejection),
+    let result = match asked.caller().and_then(|caller| Ok((caller, ApiKeyId(asked.number(ID)?)))) {
+        Ok((caller, id)) => accounts.revoke_api_key(id, caller.user, &asked.origin()).await,
+        Err(rejection) => Err(rejection),
     };
-    answer::outcome(StatusCode::OK, result.map(|()| Message { message: "Clé API révoquée" }), &asked)
+    let message = asked.in_language("Clé API révoquée", "API key revoked");
+    answer::outcome(StatusCode::OK, result.map(|()| Message { message }), &asked)
 }
 
 fn request(asked: &Asked, body: Body, table: &RoutesSpec) -> Result<ApiKeyRequest, Rejection> {
@@ -78,7 +83,7 @@ fn request(asked: &Asked, body: Body, table: &RoutesSpec) -> Result<ApiKeyReques
     });
     let routes = fields.texts("routes").unwrap_or_default();
     check_routes(&mut fields, &routes, table);
-    let expires_at_ms = fields.optional("expires_at").and_then(|text| fields.check("expires_at", moment(&text)));
+    let expires_at_ms = fields.optional("expires_at").and_then(|text| fields.check("expires_at", end(&text)));
     fields.finish()?;
     match (name, user) {
         (Some(name), Some(user)) => {
@@ -107,9 +112,9 @@ fn check_routes(fields: &mut Fields, routes: &[String], table: &RoutesSpec) {
     }
 }
 
-fn moment(text: &str) -> Result<i64, &'static str> {
-    let moment: Timestamp = text.parse().map_err(|_| "must be a time as in RFC 3339, such as 2030-01-01T00:00:00Z")?;
-    Ok(moment.as_millisecond())
+fn end(text: &str) -> Result<i64, &'static str> {
+    let end: Timestamp = text.parse().map_err(|_| "must be a time as in RFC 3339, such as 2030-01-01T00:00:00Z")?;
+    Ok(end.as_millisecond())
 }
 
 fn created(issued: IssuedApiKey) -> Result<ApiKeyCreated, Rejection> {
@@ -117,25 +122,13 @@ fn created(issued: IssuedApiKey) -> Result<ApiKeyCreated, Rejection> {
     Ok(ApiKeyCreated { key, about: view(issued.key)? })
 }
 
-fn listed(keys: Vec<ApiKey>, page: PageQuery) -> Result<ApiKeyList, Rejection> {
-    let full = u32::try_from(keys.len()).is_ok_and(|count| count >= page.limit);
-    let next_after = keys.last().filter(|_| full).map(|last| last.id.0);
-    Ok(ApiKeyList { api_keys: keys.into_iter().map(view).collect::<Result<_, _>>()?, next_after })
-}
-
 fn view(key: ApiKey) -> Result<ApiKeyView, Rejection> {
-    let time = |at_ms: i64| {
-        Timestamp::from_millisecond(at_ms).map(|moment| moment.to_string()).map_err(|error| {
-            tracing::error!(%error, api_key = key.id.0, "a time of this API key is out of range");
-            Rejection::Internal
-        })
-    };
     Ok(ApiKeyView {
         id: key.id.0,
-        created_at: time(key.created_at_ms)?,
-        expires_at: key.expires_at_ms.map(time).transpose()?,
-        last_used_at: key.last_used_at_ms.map(time).transpose()?,
-        revoked_at: key.revoked_at_ms.map(time).transpose()?,
+        created_at: moment(key.created_at_ms)?,
+        expires_at: key.expires_at_ms.map(moment).transpose()?,
+        last_used_at: key.last_used_at_ms.map(moment).transpose()?,
+        revoked_at: key.revoked_at_ms.map(moment).transpose()?,
         name: key.name,
         prefix: key.prefix,
         user_id: key.user.0,

@@ -85,8 +85,13 @@ impl Asked {
 
     /// The account that the path names; what is no number is not found.
     pub(super) fn user(&self) -> Result<UserId, Rejection> {
-        let text = self.text(ID).unwrap_or_default();
-        text.parse().ok().map(UserId).filter(|id| id.to_string() == text).ok_or(Rejection::NotFound)
+        self.number(ID).map(UserId)
+    }
+
+    /// The number in the path parameter `name`, in the one form in which we write it; what has another form is not found.
+    pub(super) fn number(&self, name: &str) -> Result<i64, Rejection> {
+        let text = self.text(name).unwrap_or_default();
+        text.parse().ok().filter(|number: &i64| number.to_string() == text).ok_or(Rejection::NotFound)
     }
 
     /// The text in the language that the client prefers.
@@ -141,7 +146,7 @@ mod tests {
             Asked(HeaderMap::from_iter([(name.parse().unwrap(), HeaderValue::from_static(value))]))
         };
         assert_eq!(with(ID, "7").user(), Ok(UserId(7)));
-        for text in ["", "+7", "07", " 7", "7.0", "9223372036854775808", "%C3%A9", "x"] {
+        for text in ["", "+7", "07", "-0", " 7", "7.0", "9223372036854775808", "%C3%A9", "x"] {
             assert_eq!(with(ID, text).user(), Err(Rejection::NotFound), "{text}");
         }
         let sid = "67e55044-10b1-426f-9247-bb680e5fe0c8";

@@ -68,7 +68,8 @@ async fn logout(State(accounts): State<Arc<Accounts>>, asked: Asked) -> Response
         Ok(caller) => accounts.logout(caller.user, caller.session, &asked.origin()).await,
         Err(rejection) => Err(rejection),
     };
-    answer::outcome(StatusCode::OK, result.map(|()| Message { message: "Déconnexion réussie" }), &asked)
+    let message = asked.in_language("Déconnexion réussie", "Logged out");
+    answer::outcome(StatusCode::OK, result.map(|()| Message { message }), &asked)
 }
 
 async fn me(State(accounts): State<Arc<Accounts>>, asked: Asked) -> Response {

@@ -49,13 +49,16 @@ impl App {
     }
 
     async fn as_caller(&self, method: &str, page: &str, access: &str) -> Answer {
+        self.send(self.by_caller(method, page, access).body(AxumBody::empty()).unwrap()).await
+    }
+
+    fn by_caller(&self, method: &str, page: &str, access: &str) -> http::request::Builder {
         let mut headers = HeaderMap::new();
         headers.insert("authorization", format!("Bearer {access}").parse().unwrap());
         let identity = self.accounts.authenticator().authenticate(&headers, 1_767_225_600).unwrap();
-        let request = request(method, page)
+        request(method, page)
             .header("x-user-id", identity.user.to_string())
-            .header("x-ssm-session", identity.session().unwrap().to_string());
-        self.send(request.body(AxumBody::empty()).unwrap()).await
+            .header("x-ssm-session", identity.session().unwrap().to_string())
     }
 }
 
@@ -185,6 +188,16 @@ async fn refusals_carry_challenge_and_language() {
     let refused = app.send(request.body(login.into()).unwrap()).await;
     assert_eq!((refused.status.as_u16(), &refused.body["message"]), (401, &json!("Wrong e-mail or password")));
     assert!(refused.headers.contains_key("www-authenticate"));
+}
+
+#[tokio::test]
+async fn a_log_out_is_confirmed_in_the_language_of_the_client() {
+    let app = App::new().await;
+    let made = app.post("register", anna().to_string()).await;
+    let access = made.body["access_token"].as_str().unwrap();
+    let asked = app.by_caller("POST", "logout", access).header("accept-language", "en");
+    let out = app.send(asked.body(AxumBody::empty()).unwrap()).await;
+    assert_eq!(out.body, json!({ "message": "Logged out" }));
 }
 
 #[tokio::test]

@@ -40,8 +40,8 @@ async fn listed(accounts: &Accounts, query: Option<&str>, asked: &Asked) -> Resu
     let admin = asked.caller()?;
     let wanted = PageQuery::parse(query)?;
     let page = accounts.users(admin.user, UserId(wanted.after), wanted.limit, &asked.origin()).await?;
-    let users = page.users.into_iter().map(account).collect::<Result<_, Rejection>>()?;
-    Ok(UserList { users, next_after: page.next.map(|id| id.0) })
+    let users = page.items.into_iter().map(account).collect::<Result<_, Rejection>>()?;
+    Ok(UserList { users, next_after: page.next })
 }
 
 async fn one(State(accounts): State<Arc<Accounts>>, asked: Asked) -> Response {

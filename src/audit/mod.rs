@@ -167,7 +167,7 @@ impl Audit {
 impl Shared {
     fn record(&self, event: Event) {
         let at_ms = self.desk.now_ms();
-        if !self.desk.flood.admits(event.kind, at_ms) {
+        if !self.desk.flood.admits(&event, at_ms) {
             return;
         }
         let refused = match self.queue.try_send(event.into_entry(at_ms)) {

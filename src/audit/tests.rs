@@ -205,9 +205,10 @@ async fn a_full_queue_is_counted_and_nobody_waits() {
 async fn a_flood_becomes_a_few_records_with_its_number() {
     let (world, writer) = world();
     let running = tokio::spawn(writer.run());
-    for user in 0..500 {
-        let fail = Event::new(EventKind::Auth(AuthEvent::LoginFail)).on(Subject::User(UserId(user)));
-        world.audit.record(fail);
+    for user in 0..500_u16 {
+        let [high, low] = user.to_be_bytes();
+        let fail = Event::new(EventKind::Auth(AuthEvent::LoginFail)).on(Subject::User(UserId(user.into())));
+        world.audit.record(fail.from(Some([10, 0, high, low].into()), None));
     }
     world.hand.advance(Duration::from_secs(1));
     until(|| world.store.chain.lock().records.len() == 11).await;

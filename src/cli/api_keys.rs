@@ -8,12 +8,13 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
 
-use super::announce::announce;
 use super::audit::Note;
+use super::change::Done;
 use super::store::{Absent, StoreArgs};
 use crate::accounts::ApiKeyRequest;
-use crate::accounts::api_keys::{MAX_ROUTES, issue, revoked_until_s};
+use crate::accounts::api_keys::{MAX_ROUTES, issue};
 use crate::accounts::email::email_key;
+use crate::accounts::revoked_until_s;
 use crate::audit::{EventKind, Subject};
 use crate::clock::Clock;
 use crate::config::env::Env;
@@ -69,19 +70,18 @@ pub fn run(args: ApiKeysArgs, env: &Env) -> anyhow::Result<()> {
     runtime.block_on(async {
         let store = args.store.open(env, Absent::Refuse).await?;
         let mut out = std::io::stdout().lock();
-        let facts = execute(&*store, args.command, Clock::system().wall(), &mut out).await?;
-        announce(&args.store.settings(env)?.redis, &facts).await;
-        Ok(())
+        let done = execute(&*store, args.command, Clock::system().wall(), &mut out).await?;
+        done.tell(&args.store.settings(env)?.redis, &*store).await
     })
 }
 
-/// Does it; answers what was revoked by it, and until when that matters.
+/// Does it; answers what is left to be told.
 async fn execute(
     store: &dyn IdentityStore,
     command: ApiKeysCommand,
     now: Timestamp,
     out: &mut impl Write,
-) -> anyhow::Result<Vec<(Revoked, i64)>> {
+) -> anyhow::Result<Done> {
     match command {
         ApiKeysCommand::Create { email, name, role, routes, expires_at } => {
             if routes.len() > MAX_ROUTES {
@@ -97,9 +97,13 @@ async fn execute(
             let key = &issued.key;
             let details = format!("{}, for user:{}, role {}", key.prefix, key.user, key.role);
             let kind = EventKind::Auth(AuthEvent::ApiKeyCreated);
-            Note { kind, subject: Some(Subject::ApiKey(key.id)), details }.write(store).await?;
+            let event = Note { kind, subject: Some(Subject::ApiKey(key.id)), details }.into_event();
+            Ok(Done { facts: Vec::new(), events: vec![event] })
         }
-        ApiKeysCommand::List => list(store, now, out).await?,
+        ApiKeysCommand::List => {
+            list(store, now, out).await?;
+            Ok(Done::default())
+        }
         ApiKeysCommand::Revoke { id } => {
             let until_s = revoked_until_s(now.as_second());
             if !store.revoke_api_key(ApiKeyId(id), now.as_millisecond(), until_s).await? {
@@ -107,13 +111,10 @@ async fn execute(
             }
             writeln!(out, "{id} revoked")?;
             let (kind, id) = (EventKind::Auth(AuthEvent::ApiKeyRevoked), ApiKeyId(id));
-            Note { kind, subject: Some(Subject::ApiKey(id)), details: "revoked for good".to_owned() }
-                .write(store)
-                .await?;
-            return Ok(vec![(Revoked::ApiKey(id), until_s)]);
+            let note = Note { kind, subject: Some(Subject::ApiKey(id)), details: "revoked for good".to_owned() };
+            Ok(Done { facts: vec![(Revoked::ApiKey(id), until_s)], events: vec![note.into_event()] })
         }
     }
-    Ok(Vec::new())
 }
 
 async fn list(store: &dyn IdentityStore, now: Timestamp, out: &mut impl Write) -> anyhow::Result<()> {
@@ -178,7 +179,7 @@ mod tests {
 
     async fn said(store: &EmbeddedStore, command: ApiKeysCommand) -> anyhow::Result<String> {
         let mut out = Vec::new();
-        execute(store, command, "2026-01-01T00:00:00Z".parse().unwrap(), &mut out).await?;
+        let _ = execute(store, command, "2026-01-01T00:00:00Z".parse().unwrap(), &mut out).await?;
         Ok(String::from_utf8(out).unwrap())
     }
 

@@ -85,12 +85,26 @@ pub(super) struct Note {
 impl Note {
     /// Adds it to the trail of the store. The deed is done, and announced: a failure says so.
     pub(super) async fn write(self, store: &dyn AuditStore) -> anyhow::Result<()> {
+        write(vec![self.into_event()], store).await
+    }
+
+    /// It as an event.
+    pub(super) fn into_event(self) -> Event {
         let mut event = Event::new(self.kind).by(Actor::CommandLine).saying(self.details);
         event.subject = self.subject;
-        let entry = event.into_entry(Clock::system().wall().as_millisecond());
-        let added = store.append_audit(vec![entry]).await;
-        added.map(|_| ()).context("it was done, but the audit trail does not have it")
+        event
     }
+}
+
+/// Adds events that happened now to the trail of the store. The deed is done, and announced: a failure says so.
+pub(super) async fn write(events: Vec<Event>, store: &dyn AuditStore) -> anyhow::Result<()> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    let now_ms = Clock::system().wall().as_millisecond();
+    let entries = events.into_iter().map(|event| event.into_entry(now_ms)).collect();
+    let added = store.append_audit(entries).await;
+    added.map(|_| ()).context("it was done, but the audit trail does not have it")
 }
 
 /// How records are printed.

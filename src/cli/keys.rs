@@ -24,7 +24,7 @@ use crate::store::Revoked;
 use crate::telemetry::metrics::AuthEvent;
 
 /// A stolen key makes tokens with any end: the fact is kept long after the key has left every gateway.
-pub(super) const REVOKED_FOR: Duration = Duration::from_secs(3_650 * 86_400);
+const REVOKED_FOR: Duration = Duration::from_secs(3_650 * 86_400);
 
 /// Algorithm of new keys where neither the command nor the settings name one.
 const DEFAULT_ALGORITHM: KeyAlgorithm = KeyAlgorithm::EdDsa;
@@ -88,6 +88,23 @@ struct Place<'e> {
     clock: Clock,
 }
 
+/// The key files after a command.
+struct Changed {
+    after: Manifest,
+    /// Whether gateways must be told.
+    differs: bool,
+}
+
+impl Changed {
+    fn say(&self, place: &Place<'_>, out: &mut impl Write) -> anyhow::Result<()> {
+        place.list(&self.after, out)?;
+        if self.differs {
+            writeln!(out, "Send SIGHUP to every gateway that uses these keys.")?;
+        }
+        Ok(())
+    }
+}
+
 /// Runs the command; what it says goes to the standard output.
 pub fn run(args: KeysArgs, env: &Env) -> anyhow::Result<()> {
     let tokens = Tokens::load(args.store.config(), env)?;
@@ -104,29 +121,31 @@ impl Place<'_> {
         match command {
             KeysCommand::List => {
                 let manifest = self.folder.manifest()?;
-                return self.list(&manifest.unwrap_or_default(), out);
+                if manifest.is_none() {
+                    writeln!(out, "no key files in {}", self.folder.path().display())?;
+                }
+                self.list(&manifest.unwrap_or_default(), out)
             }
-            KeysCommand::Generate { algorithm } => self.change(&KeyChange::Generate, algorithm, out)?,
+            KeysCommand::Generate { algorithm } => self.change(&KeyChange::Generate, algorithm)?.say(self, out),
             KeysCommand::Rotate { algorithm, now } => {
-                self.change(&KeyChange::Rotate { at_once: now }, algorithm, out)?
+                self.change(&KeyChange::Rotate { at_once: now }, algorithm)?.say(self, out)
             }
             KeysCommand::Retire { kid, now } => {
-                self.change(&KeyChange::Retire { id: kid, at_once: now }, None, out)?;
+                self.change(&KeyChange::Retire { id: kid, at_once: now }, None)?.say(self, out)
             }
-            KeysCommand::Revoke { kid } => self.revoke(kid, out)?,
-            KeysCommand::Prune => self.change(&KeyChange::Prune, None, out)?,
+            KeysCommand::Revoke { kid } => self.revoke(kid, out),
+            KeysCommand::Prune => self.change(&KeyChange::Prune, None)?.say(self, out),
         }
-        writeln!(out, "Send SIGHUP to every gateway that uses these keys.")?;
-        Ok(())
     }
 
-    fn change(&self, change: &KeyChange, algorithm: Option<KeyAlgorithm>, out: &mut impl Write) -> anyhow::Result<()> {
+    fn change(&self, change: &KeyChange, algorithm: Option<KeyAlgorithm>) -> anyhow::Result<Changed> {
         let algorithm = algorithm.unwrap_or(match self.tokens.algorithm {
             TokenAlgorithm::KeyFile(algorithm) => algorithm,
             TokenAlgorithm::Hs256 => DEFAULT_ALGORITHM,
         });
-        let manifest = self.folder.change(change, algorithm, self.tokens.access_ttl, self.clock.wall())?;
-        self.list(&manifest, out)
+        let before = self.folder.manifest()?;
+        let after = self.folder.change(change, algorithm, self.tokens.access_ttl, self.clock.wall())?;
+        Ok(Changed { differs: before.as_ref() != Some(&after), after })
     }
 
     fn list(&self, manifest: &Manifest, out: &mut impl Write) -> anyhow::Result<()> {
@@ -152,7 +171,7 @@ impl Place<'_> {
     }
 
     /// The store first: gateways refuse the key within seconds, told or not. The files then let no later gateway take
-    /// it up again.
+    /// it up again. The note is last, for a trail that does not take it must stop none of this.
     fn revoke(&self, kid: KeyId, out: &mut impl Write) -> anyhow::Result<()> {
         let manifest = self.folder.manifest()?.unwrap_or_default();
         let state = manifest.entries().iter().find(|entry| entry.id == kid).map(|entry| entry.state);
@@ -161,15 +180,18 @@ impl Place<'_> {
             bail!("no key is named {kid}; `keys list` names them");
         }
         let until_s = self.clock.unix_seconds().saturating_add(i64::try_from(REVOKED_FOR.as_secs())?);
+        let redis = self.store.settings(self.env)?.redis;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
+        let (removed, noted) = runtime.block_on(async {
             // A mistyped folder must not look like a store that took the fact.
             let store = self.store.open(self.env, Absent::Refuse).await?;
             store.revoke(Revoked::Key(kid.clone()), until_s).await?;
-            announce(&self.store.settings(self.env)?.redis, &[(Revoked::Key(kid.clone()), until_s)]).await;
+            announce(&redis, &[(Revoked::Key(kid.clone()), until_s)]).await;
+            let removed = state.map(|_| self.change(&KeyChange::Remove(kid.clone()), None));
             let kind = EventKind::Auth(AuthEvent::AuthzAdmin);
             let details = "every token of the key revoked".to_owned();
-            Note { kind, subject: Some(Subject::Key(kid.clone())), details }.write(&*store).await
+            let noted = Note { kind, subject: Some(Subject::Key(kid.clone())), details }.write(&*store).await;
+            anyhow::Ok((removed, noted))
         })?;
         writeln!(out, "{kid} is revoked: gateways refuse what it signed within seconds.")?;
         if is_secret {
@@ -178,18 +200,25 @@ impl Place<'_> {
         if state == Some(KeyState::Active) && manifest.entries().iter().all(|entry| entry.state != KeyState::Next) {
             writeln!(out, "There was no next key: nobody can log in until gateways take over the new one.")?;
         }
-        if state.is_some() {
-            self.change(&KeyChange::Remove(kid), None, out)?;
+        match removed {
+            Some(Ok(changed)) => changed.say(self, out)?,
+            Some(Err(error)) => {
+                if let Err(untold) = &noted {
+                    eprintln!("ssm-gateway: {untold:#}");
+                }
+                return Err(error.context("the key is revoked, but its file could not be taken away"));
+            }
+            None => {}
         }
-        Ok(())
+        noted
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::IdentityStore;
     use crate::store::embedded::{EmbeddedStore, FILE_NAME};
+    use crate::store::{IdentityStore, RevocationStore as _};
 
     struct World {
         place: Place<'static>,
@@ -243,13 +272,55 @@ mod tests {
 
         // An hour of token life, and an hour to be told.
         world.hand.advance(Duration::from_secs(7_200));
-        world.say(KeysCommand::Prune).unwrap();
-        assert_eq!(world.states().len(), 3);
+        let said = world.say(KeysCommand::Prune).unwrap();
+        assert!(world.states().len() == 3 && !said.contains("SIGHUP"), "{said}");
         world.hand.advance(Duration::from_secs(1));
-        world.say(KeysCommand::Prune).unwrap();
+        assert!(world.say(KeysCommand::Prune).unwrap().contains("SIGHUP"));
         assert_eq!(world.states(), ["ES256 next", "EdDSA active"]);
         world.say(KeysCommand::Rotate { algorithm: None, now: false }).unwrap();
         assert_eq!(world.states(), ["EdDSA next", "ES256 active", "EdDSA retiring"]);
+    }
+
+    #[test]
+    fn only_generate_makes_the_folder() {
+        let world = world(&[]);
+        let folder = world.root.path().join("keys");
+        let kid = || "unknown".parse::<KeyId>().unwrap();
+        for command in [
+            KeysCommand::Rotate { algorithm: None, now: true },
+            KeysCommand::Retire { kid: kid(), now: true },
+            KeysCommand::Prune,
+        ] {
+            let said = world.say(command).unwrap_err().to_string();
+            assert!(said.contains(folder.to_str().unwrap()) && said.contains("keys generate"), "{said}");
+        }
+        assert!(world.say(KeysCommand::Revoke { kid: kid() }).is_err());
+        assert_eq!(world.say(KeysCommand::List).unwrap(), format!("no key files in {}\n", folder.display()));
+        assert!(!folder.exists());
+        world.say(KeysCommand::Generate { algorithm: None }).unwrap();
+        assert_eq!(world.keys().len(), 2);
+    }
+
+    #[test]
+    fn a_failing_note_stops_nothing_else() {
+        let world = world(&[]);
+        world.say(KeysCommand::Generate { algorithm: None }).unwrap();
+        let keys = world.keys();
+        let path = world.root.path().join(FILE_NAME);
+        let store = EmbeddedStore::open(&path).unwrap();
+        let trail = rusqlite::Connection::open(&path).unwrap();
+        let broken = "CREATE TRIGGER broken BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'broken'); END";
+        trail.execute_batch(broken).unwrap();
+        let mut out = Vec::new();
+        let command = KeysCommand::Revoke { kid: keys[1].0.parse().unwrap() };
+        let error = world.place.execute(command, &mut out).unwrap_err();
+        assert!(error.to_string().contains("the audit trail does not have it"), "{error}");
+        let said = String::from_utf8(out).unwrap();
+        assert!(said.contains("is revoked") && said.contains("SIGHUP"), "{said}");
+        assert!(world.keys().iter().all(|(id, _)| *id != keys[1].0));
+        assert!(!world.root.path().join(format!("keys/key-{}.pem", keys[1].0)).exists());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        assert_eq!(runtime.block_on(store.revocations_since(0, 10)).unwrap().len(), 1);
     }
 
     #[test]
@@ -289,9 +360,10 @@ mod tests {
         assert!(world.keys().iter().all(|(id, _)| *id != keys[1].0));
         let said = world.say(KeysCommand::Revoke { kid: kid(2) }).unwrap();
         assert!(said.contains("set another JWT_SECRET") && !said.contains(secret), "{said}");
+        assert!(!said.contains("SIGHUP"), "no file changed: {said}");
         assert!(world.say(KeysCommand::Revoke { kid: "unknown".parse().unwrap() }).is_err());
 
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let facts = runtime.block_on(store.revocations_since(0, 10)).unwrap();
         let revoked: Vec<_> = facts.into_iter().map(|fact| fact.revoked).collect();
         assert_eq!(revoked, [Revoked::Key(kid(1)), Revoked::Key(kid(2))]);

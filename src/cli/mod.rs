@@ -3,6 +3,7 @@
 mod announce;
 pub mod api_keys;
 pub mod audit;
+mod change;
 pub mod check;
 pub mod demo;
 pub mod healthcheck;

@@ -2,19 +2,17 @@
 
 use std::io::Write;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::Args;
 
-use super::announce::announce;
 use super::audit::Note;
-use super::keys::REVOKED_FOR;
+use super::change::{Done, change};
 use super::store::{Absent, StoreArgs};
-use crate::accounts::email::email_key;
-use crate::accounts::{LEEWAY_S, MAX_ACCESS_TTL};
+use crate::accounts::revoked_until_s;
 use crate::audit::{EventKind, Subject};
 use crate::clock::Clock;
 use crate::config::env::Env;
-use crate::model::identity::{KeyId, SessionId, TokenId};
+use crate::model::identity::{SessionId, TokenId};
 use crate::store::{IdentityStore, Revoked, UserChange};
 use crate::telemetry::metrics::AuthEvent;
 
@@ -39,10 +37,6 @@ struct What {
     /// End every session of this account; it may log in again
     #[arg(long, value_name = "EMAIL")]
     user: Option<String>,
-    /// Refuse every access token signed with this key (`kid`), also those still to be made; `keys revoke` also takes its
-    /// file away
-    #[arg(long, value_name = "KID", allow_hyphen_values = true)]
-    key: Option<KeyId>,
 }
 
 /// Runs the command; what it says goes to the standard output.
@@ -50,14 +44,17 @@ pub fn run(args: RevokeArgs, env: &Env) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let store = args.store.open(env, Absent::Refuse).await?;
-        let fact = revoke(&*store, args.what, &mut std::io::stdout().lock()).await?;
-        let note = note(&fact.0);
-        announce(&args.store.settings(env)?.redis, &[fact]).await;
-        note.write(&*store).await
+        let done = revoke(&*store, args.what, &mut std::io::stdout().lock()).await?;
+        done.tell(&args.store.settings(env)?.redis, &*store).await
     })
 }
 
-/// What the audit trail is told.
+/// A fact that was written to the store, until `until_s`, and what the audit trail is told of it.
+fn done(revoked: Revoked, until_s: i64) -> Done {
+    let event = note(&revoked).into_event();
+    Done { facts: vec![(revoked, until_s)], events: vec![event] }
+}
+
 fn note(revoked: &Revoked) -> Note {
     let (subject, details) = match revoked {
         Revoked::Session(sid) => (Some(Subject::Session(*sid)), "session revoked".to_owned()),
@@ -69,12 +66,11 @@ fn note(revoked: &Revoked) -> Note {
     Note { kind: EventKind::Auth(AuthEvent::AuthzAdmin), subject, details }
 }
 
-/// Writes the fact to the store; answers it, and until when it matters.
-async fn revoke(store: &dyn IdentityStore, what: What, out: &mut impl Write) -> anyhow::Result<(Revoked, i64)> {
+/// Writes the fact to the store; answers what is left to be told.
+async fn revoke(store: &dyn IdentityStore, what: What, out: &mut impl Write) -> anyhow::Result<Done> {
     let now = Clock::system().wall();
     // The command does not know how long the gateways' tokens live, only that none lives longer.
-    let longest = i64::try_from(MAX_ACCESS_TTL.as_secs()).unwrap_or(i64::MAX).saturating_add(LEEWAY_S + 1);
-    let until_s = now.as_second().saturating_add(longest);
+    let until_s = revoked_until_s(now.as_second());
     let revoked = match what {
         What { session: Some(sid), .. } => {
             let lived = store.end_session(sid, now.as_millisecond(), until_s).await?;
@@ -89,27 +85,10 @@ async fn revoke(store: &dyn IdentityStore, what: What, out: &mut impl Write) -> 
             writeln!(out, "token {token} is revoked")?;
             revoked
         }
-        What { user: Some(email), .. } => {
-            let found = store.credentials(&email_key(&email)).await?;
-            let id = found.with_context(|| format!("no account has the address {email}"))?.user.id;
-            let changed = store.change_user(id, UserChange::SignOut, now.as_millisecond(), until_s).await?;
-            let user = changed.with_context(|| format!("the account of {email} is gone"))?;
-            writeln!(out, "{} {}: every session is ended", user.id, user.email)?;
-            Revoked::User(user.id, user.tokens_not_before_s)
-        }
-        What { key: Some(key), .. } => {
-            // Who stole a key goes on making tokens with it: this must matter for as long as a gateway may hold the key.
-            let until_s = now.as_second().saturating_add(i64::try_from(REVOKED_FOR.as_secs()).unwrap_or(i64::MAX));
-            let revoked = Revoked::Key(key.clone());
-            store.revoke(revoked.clone(), until_s).await?;
-            writeln!(out, "key {key}: every token signed with it is revoked")?;
-            return Ok((revoked, until_s));
-        }
-        What { session: None, token: None, user: None, key: None } => {
-            bail!("give one of --session, --token, --user, --key")
-        }
+        What { user: Some(email), .. } => return change(store, &email, UserChange::SignOut, out).await,
+        What { session: None, token: None, user: None } => bail!("give one of --session, --token, --user"),
     };
-    Ok((revoked, until_s))
+    Ok(done(revoked, until_s))
 }
 
 #[cfg(test)]
@@ -122,8 +101,9 @@ mod tests {
 
     async fn said(store: &dyn IdentityStore, what: What) -> anyhow::Result<(Revoked, String)> {
         let mut out = Vec::new();
-        let (revoked, _) = revoke(store, what, &mut out).await?;
-        Ok((revoked, String::from_utf8(out)?))
+        let Done { mut facts, events } = revoke(store, what, &mut out).await?;
+        assert!(facts.len() == 1 && !events.is_empty());
+        Ok((facts.remove(0).0, String::from_utf8(out)?))
     }
 
     #[tokio::test]
@@ -143,8 +123,7 @@ mod tests {
         let cases = [
             (What { session: Some(id.parse().unwrap()), ..What::default() }, "is not known as a living one"),
             (What { token: Some(id.parse().unwrap()), ..What::default() }, "is revoked"),
-            (What { user: Some("a@B.fr".into()), ..What::default() }, "every session is ended"),
-            (What { key: Some("k1".parse().unwrap()), ..What::default() }, "every token signed with it"),
+            (What { user: Some("a@B.fr".into()), ..What::default() }, "its sessions are ended"),
         ];
         let mut announced = Vec::new();
         for (what, words) in cases {

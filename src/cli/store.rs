@@ -8,10 +8,11 @@ use clap::Args;
 
 use crate::clock::Clock;
 use crate::config::env::Env;
-use crate::config::settings::StoreSettings;
+use crate::config::settings::{Database, StoreSettings};
 use crate::server::store;
 use crate::store::IdentityStore;
 use crate::store::embedded::FILE_NAME;
+use crate::store::postgres::Tables;
 
 /// Where the store is: that of DATABASE_URL, else the file in the data folder.
 #[derive(Debug, Clone, Args)]
@@ -24,13 +25,23 @@ pub struct StoreArgs {
     config: Option<PathBuf>,
 }
 
-/// What a command does when the embedded store has no file yet.
+/// What a command does when there is no store yet: no file of the embedded one, no tables in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Absent {
-    /// Makes it, in a folder that exists or that the settings name.
+    /// Makes it: the file in a folder that exists or that the settings name, the tables in a database without any, unless
+    /// INIT_DB forbids it.
     Make,
-    /// Refuses: a mistyped folder must not look like a store without accounts.
+    /// Refuses: a mistyped folder or database must not look like a store without accounts.
     Refuse,
+}
+
+/// What a command does about a database: it never brings one to another version, nor takes one over.
+fn tables(absent: Absent, database: Option<&Database>) -> Tables {
+    match (absent, store::tables(database)) {
+        (Absent::Refuse, _) => Tables::Use,
+        (Absent::Make, Tables::Check) => Tables::Check,
+        (Absent::Make, _) => Tables::Found,
+    }
 }
 
 impl StoreArgs {
@@ -59,7 +70,8 @@ impl StoreArgs {
         if settings.database.is_none() {
             self.check_file(&settings, absent)?;
         }
-        Ok(store::open(&settings.data_dir, settings.database.as_ref(), &Clock::system()).await?)
+        let database = settings.database.as_ref();
+        Ok(store::open(&settings.data_dir, database, tables(absent, database), &Clock::system()).await?)
     }
 
     /// Refuses a file that is not there and may not be made.

@@ -10,17 +10,17 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::announce::announce;
 use super::audit::Note;
+use super::change::{Done, change};
 use super::store::{Absent, StoreArgs};
-use crate::accounts::{Email, FullName, HashCost, HashPool, LEEWAY_S, MAX_ACCESS_TTL, NewPassword, email::email_key};
+use crate::accounts::{Email, FullName, HashCost, HashPool, NewPassword};
 use crate::audit::{EventKind, Subject};
 use crate::clock::Clock;
 use crate::config::env::Env;
 use crate::model::identity::UserId;
 use crate::model::role::Role;
 use crate::store::embedded::{EmbeddedStore, FILE_NAME};
-use crate::store::{IdentityStore, NewUser, Revoked, StoreError, User, UserChange};
+use crate::store::{IdentityStore, NewUser, StoreError, User, UserChange};
 use crate::telemetry::metrics::AuthEvent;
 
 /// Accounts that are read at once by `users list`.
@@ -100,9 +100,8 @@ pub fn run(args: UsersArgs, env: &Env) -> anyhow::Result<()> {
     runtime.block_on(async {
         let store = args.store.open(env, absent).await?;
         let mut out = std::io::stdout().lock();
-        let Some((fact, note)) = execute(&*store, args.command, &mut out).await? else { return Ok(()) };
-        announce(&args.store.settings(env)?.redis, &[fact]).await;
-        note.write(&*store).await
+        let done = execute(&*store, args.command, &mut out).await?;
+        done.tell(&args.store.settings(env)?.redis, &*store).await
     })
 }
 
@@ -113,32 +112,25 @@ pub fn add_to(data_dir: &Path, email: &str, role: Role, password: SecretString) 
     runtime.block_on(add(&store, email, role, None, password)).map(|_| ())
 }
 
-/// What a change revoked and until when that matters, to be announced; and what the audit trail is to be told after.
-type Changed = ((Revoked, i64), Note);
-
 /// Does it; answers what is left to be told.
-async fn execute(
-    store: &dyn IdentityStore,
-    command: UsersCommand,
-    out: &mut impl Write,
-) -> anyhow::Result<Option<Changed>> {
+async fn execute(store: &dyn IdentityStore, command: UsersCommand, out: &mut impl Write) -> anyhow::Result<Done> {
     Ok(match command {
         UsersCommand::Add { email, role, name, password_stdin } => {
             let user = add(store, &email, role, name.as_deref(), password(password_stdin)?).await?;
             writeln!(out, "{} {} {}", user.id, user.email, user.role)?;
-            None
+            Done::default()
         }
         UsersCommand::List => {
             list(store, out).await?;
-            None
+            Done::default()
         }
-        UsersCommand::SetRole { email, role } => Some(change(store, &email, UserChange::Role(role), out).await?),
-        UsersCommand::Deactivate { email } => Some(change(store, &email, UserChange::Active(false), out).await?),
-        UsersCommand::Activate { email } => Some(change(store, &email, UserChange::Active(true), out).await?),
+        UsersCommand::SetRole { email, role } => change(store, &email, UserChange::Role(role), out).await?,
+        UsersCommand::Deactivate { email } => change(store, &email, UserChange::Active(false), out).await?,
+        UsersCommand::Activate { email } => change(store, &email, UserChange::Active(true), out).await?,
         UsersCommand::SetPassword { email, password_stdin } => {
-            Some(set_password(store, &email, password(password_stdin)?, out).await?)
+            set_password(store, &email, password(password_stdin)?, out).await?
         }
-        UsersCommand::SignOut { email } => Some(change(store, &email, UserChange::SignOut, out).await?),
+        UsersCommand::SignOut { email } => change(store, &email, UserChange::SignOut, out).await?,
     })
 }
 
@@ -186,9 +178,9 @@ async fn set_password(
     email: &str,
     password: SecretString,
     out: &mut impl Write,
-) -> anyhow::Result<Changed> {
+) -> anyhow::Result<Done> {
     let hash = hash(password, email.parse::<Email>().ok().as_ref()).await?;
-    change(store, email, UserChange::Password(SecretString::from(hash)), out).await
+    change(store, email, UserChange::Password { hash: SecretString::from(hash), proven_at: None }, out).await
 }
 
 async fn list(store: &dyn IdentityStore, out: &mut impl Write) -> anyhow::Result<()> {
@@ -202,34 +194,6 @@ async fn list(store: &dyn IdentityStore, out: &mut impl Write) -> anyhow::Result
             writeln!(out, "{}\t{}\t{}\t{state}\t{}", user.id, user.email, user.role, user.full_name)?;
         }
     }
-}
-
-async fn change(
-    store: &dyn IdentityStore,
-    email: &str,
-    change: UserChange,
-    out: &mut impl Write,
-) -> anyhow::Result<Changed> {
-    let found = store.credentials(&email_key(email)).await?;
-    let id = found.with_context(|| format!("no account has the address {email}"))?.user.id;
-    let now = Clock::system().wall();
-    let longest = i64::try_from(MAX_ACCESS_TTL.as_secs()).unwrap_or(i64::MAX).saturating_add(LEEWAY_S + 1);
-    let until_s = now.as_second().saturating_add(longest);
-    let details = match &change {
-        UserChange::Role(role) => format!("role {role}"),
-        UserChange::Active(true) => "activated".to_owned(),
-        UserChange::Active(false) => "deactivated".to_owned(),
-        UserChange::Password(_) => "password".to_owned(),
-        UserChange::SignOut => "signed out".to_owned(),
-    };
-    let ends_sessions = !matches!(change, UserChange::Active(true));
-    let changed = store.change_user(id, change, now.as_millisecond(), until_s).await?;
-    let user = changed.with_context(|| format!("the account of {email} is gone"))?;
-    let state = if user.is_active { "active" } else { "inactive" };
-    let ended = if ends_sessions { "; its sessions are ended" } else { "" };
-    writeln!(out, "{} {} {} {state}{ended}", user.id, user.email, user.role)?;
-    let note = Note { kind: EventKind::Auth(AuthEvent::AuthzAdmin), subject: Some(Subject::User(id)), details };
-    Ok(((Revoked::User(user.id, user.tokens_not_before_s), until_s), note))
 }
 
 fn password(from_stdin: bool) -> anyhow::Result<SecretString> {
@@ -256,8 +220,9 @@ fn password_from(mut input: impl BufRead) -> anyhow::Result<SecretString> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::audit;
     use super::*;
-    use crate::store::{AuditStore, RevocationStore, UserStore};
+    use crate::store::{AuditStore, RevocationStore, Revoked, UserStore};
 
     fn store() -> (tempfile::TempDir, EmbeddedStore) {
         let folder = tempfile::tempdir().unwrap();
@@ -278,11 +243,11 @@ mod tests {
             UsersCommand::SetRole { email: email(), role: Role::Recruteur },
             UsersCommand::Deactivate { email: email() },
         ] {
-            let (_, note) = execute(&store, command, &mut out).await.unwrap().unwrap();
-            note.write(&store).await.unwrap();
+            let done = execute(&store, command, &mut out).await.unwrap();
+            audit::write(done.events, &store).await.unwrap();
         }
         out.clear();
-        execute(&store, UsersCommand::List, &mut out).await.unwrap();
+        let _ = execute(&store, UsersCommand::List, &mut out).await.unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), "1\tRoot@example.com\trecruteur\tinactive\troot\n");
         let facts = store.revocations_since(0, 100).await.unwrap();
         let not_before: Vec<i64> = facts
@@ -295,8 +260,8 @@ mod tests {
         let told = store.audit_since(0, 10).await.unwrap();
         let told: Vec<&str> = told.iter().map(|record| record.entry.as_str()).collect();
         assert!(told[0].contains("user_created") && told[0].contains("role admin"), "{told:?}");
-        assert!(told[1].contains("authz_admin") && told[1].contains("role recruteur"), "{told:?}");
-        assert!(told[2].contains("command_line") && told[2].contains("deactivated") && told.len() == 3, "{told:?}");
+        assert!(told[2].contains("user_updated") && told[2].contains("role admin to recruteur"), "{told:?}");
+        assert!(told[5].contains("command_line") && told[5].contains("deactivated") && told.len() == 7, "{told:?}");
         assert!(not_before.len() == 2 && not_before[0] < not_before[1], "{not_before:?}");
     }
 
@@ -321,11 +286,11 @@ mod tests {
         add(&store, "root@example.com", Role::Admin, None, "a good long one".into()).await.unwrap();
         let before = store.credentials("root@example.com").await.unwrap().unwrap();
         let mut out = Vec::new();
-        set_password(&store, "ROOT@example.com", "an even better one".into(), &mut out).await.unwrap();
+        let _ = set_password(&store, "ROOT@example.com", "an even better one".into(), &mut out).await.unwrap();
         let after = store.credentials("root@example.com").await.unwrap().unwrap();
         assert!(before.password_hash != after.password_hash && after.password_hash.starts_with("$argon2id$"));
         assert!(before.user.tokens_not_before_s < after.user.tokens_not_before_s);
-        execute(&store, UsersCommand::SignOut { email: "root@example.com".into() }, &mut out).await.unwrap();
+        let _ = execute(&store, UsersCommand::SignOut { email: "root@example.com".into() }, &mut out).await.unwrap();
         let last = store.credentials("root@example.com").await.unwrap().unwrap();
         assert_eq!(last.password_hash, after.password_hash);
         assert!(after.user.tokens_not_before_s < last.user.tokens_not_before_s);

@@ -10,9 +10,14 @@ use super::settings::{Environment, TokenSecret, Tokens};
 use super::settings_check::Checker;
 use super::settings_spec::TokensSpec;
 use crate::model::algorithm::TokenAlgorithm;
+use crate::model::identity::MAX_ACCESS_TTL;
+use crate::model::units::Span;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
+
+/// [`MAX_ACCESS_TTL`] in the unit of JWT_EXPIRE_HOURS.
+const MOST_HOURS: u32 = 720;
 
 impl Checker<'_> {
     pub(super) fn tokens(&mut self, spec: TokensSpec, environment: Environment) -> Tokens {
@@ -22,10 +27,10 @@ impl Checker<'_> {
             self.report.add("tokens.issuer", "must have 1 to 256 characters");
         }
         let access = if environment == Environment::Production { 2 * HOUR } else { 24 * HOUR };
-        let access = self.span("tokens.access_ttl", spec.access_ttl, access);
+        let access = self.access_ttl(spec.access_ttl, access);
         let refresh = self.span("tokens.refresh_ttl", spec.refresh_ttl, 7 * DAY);
         let session = self.span("tokens.session_ttl", spec.session_ttl, 30 * DAY);
-        let access_ttl = self.variables.span("JWT_EXPIRE_HOURS", HOUR, 8_760).unwrap_or(access);
+        let access_ttl = self.variables.span("JWT_EXPIRE_HOURS", HOUR, MOST_HOURS).unwrap_or(access);
         let refresh_ttl = self.variables.span("JWT_REFRESH_EXPIRE_DAYS", DAY, 365).unwrap_or(refresh);
         if spec.session_ttl.is_some() && session < refresh_ttl {
             self.report
@@ -56,6 +61,14 @@ impl Checker<'_> {
             refresh_ttl,
             session_ttl,
         }
+    }
+
+    fn access_ttl(&mut self, given: Option<Span>, default: Duration) -> Duration {
+        let value = given.map_or(default, |span| span.0);
+        if !(Duration::from_secs(1)..=MAX_ACCESS_TTL).contains(&value) {
+            self.report.add("tokens.access_ttl", "must be from 1s to 30d: revocations are kept for no longer");
+        }
+        value
     }
 
     fn algorithm(&mut self, file: Option<&str>) -> TokenAlgorithm {
@@ -128,6 +141,23 @@ mod tests {
         for other in ["none", "RS256", "es256"] {
             let said = tokens(None, &[("JWT_ALGORITHM", other)]).unwrap_err();
             assert_eq!(said, "environment: JWT_ALGORITHM: expected HS256, EdDSA or ES256");
+        }
+    }
+
+    #[test]
+    fn an_access_token_lives_30_days_at_most() {
+        assert_eq!(MOST_HOURS * HOUR, MAX_ACCESS_TTL);
+        let of = |text: &str| tokens(Some(&format!("tokens: {{ access_ttl: {text} }}\n")), &[]);
+        assert_eq!(of("30d").unwrap().access_ttl, MAX_ACCESS_TTL);
+        assert_eq!(of("1s").unwrap().access_ttl, Duration::from_secs(1));
+        for text in ["40d", "721h", "999ms", "0s"] {
+            let said = of(text).unwrap_err();
+            assert!(said.contains("tokens.access_ttl: must be from 1s to 30d"), "{said}");
+        }
+        assert_eq!(tokens(None, &[("JWT_EXPIRE_HOURS", "720")]).unwrap().access_ttl, MAX_ACCESS_TTL);
+        for hours in ["721", "1000"] {
+            let said = tokens(None, &[("JWT_EXPIRE_HOURS", hours)]).unwrap_err();
+            assert_eq!(said, "environment: JWT_EXPIRE_HOURS: expected a whole number from 1 to 720");
         }
     }
 

@@ -4,10 +4,14 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use uuid::Uuid;
 
 use super::role::Role;
+
+/// No access token may live longer: what is revoked is kept for this long.
+pub const MAX_ACCESS_TTL: Duration = Duration::from_secs(30 * 86_400);
 
 /// Number of an account in the identity store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

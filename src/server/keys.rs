@@ -91,3 +91,25 @@ pub fn open(source: &KeySource, tokens: &Tokens, now: Timestamp) -> anyhow::Resu
     tracing::info!(active = %ring.active(), algorithm = %ring.algorithm(), keys = ring.names().count(), "keys loaded");
     Ok(ring)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::env::Env;
+    use crate::config::settings::Settings;
+
+    fn accepted(data_dir: &Path, settings: &str) -> usize {
+        let env = Env::from_pairs([("JWT_ALGORITHM", "EdDSA")]);
+        let settings = Settings::parse("f", Some(settings), &env).unwrap();
+        source(&settings.tokens, data_dir).unwrap().accepted.len()
+    }
+
+    #[test]
+    fn beside_key_files_a_made_secret_verifies_only_where_the_settings_name_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = Secrets::load_or_generate(folder.path()).unwrap();
+        assert_eq!(accepted(folder.path(), "{}"), 0);
+        let named = format!("tokens: {{ secret_file: {} }}\n", made.path.display());
+        assert_eq!(accepted(folder.path(), &named), 1);
+    }
+}

@@ -78,7 +78,8 @@ impl Services {
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"))?;
         let keys = keys::source(&settings.tokens, &start.data_dir)?;
         let ring = keys::open(&keys, &settings.tokens, clock.wall())?;
-        let store = store::open(&start.data_dir, settings.database.as_ref(), &clock).await?;
+        let database = settings.database.as_ref();
+        let store = store::open(&start.data_dir, database, store::tables(database), &clock).await?;
         let trail = audit_config(&settings, &start.data_dir);
         let audit = Audit::start(store.clone(), &trail, clock.clone(), &metrics, &runtime)?;
         let accounts = open_accounts(store, &settings, ring, clock.clone(), metrics.clone(), audit.clone()).await?;

@@ -153,15 +153,32 @@ async fn a_password_or_a_sign_out_ends_sessions_too(store: &dyn IdentityStore) {
     let user = store.insert_user(new_user("ines")).await.unwrap();
     let first = new_session(&user, 5_000);
     store.insert_session(first.clone()).await.unwrap();
-    let changed = store.change_user(user.id, UserChange::Password("$argon2id$z".into()), 6_000, 9_000).await;
-    let changed = changed.unwrap().unwrap();
+    let password =
+        |hash: &str, proven_at: Option<i64>| UserChange::Password { hash: hash.to_owned().into(), proven_at };
+    let changed = store.change_user(user.id, password("$argon2id$z", Some(0)), 6_000, 9_000).await.unwrap().unwrap();
+    // Each session by name: a token of it may be in the making.
+    assert_eq!(changed.facts().collect::<Vec<_>>(), [Revoked::User(user.id, 6), Revoked::Session(first.sid)]);
     assert_eq!(store.credentials_of(user.id).await.unwrap().unwrap().password_hash, "$argon2id$z");
     assert_eq!(store.session(first.sid).await.unwrap().unwrap().ended_at_ms, Some(6_000));
-    let second = new_session(&changed, 7_000);
+    // Somebody proved to be the owner before that change: the newer password stays. An operator goes before all.
+    let late = store.change_user(user.id, password("$argon2id$late", Some(0)), 6_500, 9_000).await;
+    assert!(matches!(late, Err(StoreError::Conflict)));
+    assert_eq!(store.credentials_of(user.id).await.unwrap().unwrap().password_hash, "$argon2id$z");
+    let by_operator = store.change_user(user.id, password("$argon2id$op", None), 6_500, 9_000).await.unwrap().unwrap();
+    assert_eq!(store.credentials_of(user.id).await.unwrap().unwrap().password_hash, "$argon2id$op");
+    let (second, third) = (new_session(&by_operator.user, 7_000), new_session(&by_operator.user, 7_001));
     store.insert_session(second.clone()).await.unwrap();
+    store.insert_session(third.clone()).await.unwrap();
+    let before = last_revision(store).await;
     let out = store.change_user(user.id, UserChange::SignOut, 8_000, 9_000).await.unwrap().unwrap();
-    assert_eq!((out.role, out.is_active, out.tokens_not_before_s), (Role::Candidat, true, 8));
+    assert_eq!((out.user.role, out.user.is_active, out.user.tokens_not_before_s), (Role::Candidat, true, 8));
     assert_eq!(store.session(second.sid).await.unwrap().unwrap().ended_at_ms, Some(8_000));
+    assert!(out.sessions.len() == 2 && out.sessions.contains(&second.sid) && out.sessions.contains(&third.sid));
+    assert_eq!(facts_since(store, before).await, out.facts().collect::<Vec<_>>());
+    // Inactive accounts change no password.
+    store.change_user(user.id, UserChange::Active(false), 9_000, 9_000).await.unwrap();
+    let off = store.change_user(user.id, password("$argon2id$off", Some(9)), 9_500, 9_000).await;
+    assert!(matches!(off, Err(StoreError::Conflict)));
 }
 
 async fn api_keys_live_until_revoked_expired_or_orphaned(store: &dyn IdentityStore) {
@@ -190,11 +207,13 @@ async fn api_keys_live_until_revoked_expired_or_orphaned(store: &dyn IdentitySto
     assert!(!store.revoke_api_key(brief.id, 8_500, 9_000).await.unwrap());
     assert_eq!(facts_since(store, before).await, [Revoked::ApiKey(brief.id)]);
     // Other changes leave an account's keys alone; a deactivated account loses them for good.
-    store.change_user(user.id, UserChange::SignOut, 8_000, 9_000).await.unwrap();
+    let kept = store.change_user(user.id, UserChange::SignOut, 8_000, 9_000).await.unwrap().unwrap();
+    assert_eq!(kept.api_keys, []);
     assert_eq!(usable(0).await, [good.id]);
     let before = last_revision(store).await;
-    store.change_user(user.id, UserChange::Active(false), 9_000, 9_000).await.unwrap();
-    assert!(facts_since(store, before).await.contains(&Revoked::ApiKey(good.id)));
+    let lost = store.change_user(user.id, UserChange::Active(false), 9_000, 9_000).await.unwrap().unwrap();
+    assert_eq!(lost.api_keys, [good.id]);
+    assert_eq!(facts_since(store, before).await, lost.facts().collect::<Vec<_>>());
     store.change_user(user.id, UserChange::Active(true), 10_000, 9_000).await.unwrap();
     assert!(usable(0).await.is_empty());
     assert_eq!(store.api_keys(from, 1).await.unwrap()[0].revoked_at_ms, Some(9_000));
@@ -211,7 +230,8 @@ async fn no_api_key_has_a_role_above_its_account(store: &dyn IdentityStore) {
     let highest = store.insert_api_key(key("ffffffff", Role::Admin)).await.unwrap();
     assert_eq!(store.usable_api_keys_since(from, 0, 10).await.unwrap().len(), 3);
     let before = last_revision(store).await;
-    store.change_user(user.id, UserChange::Role(Role::Candidat), 3_000, 9_000).await.unwrap();
+    let lost = store.change_user(user.id, UserChange::Role(Role::Candidat), 3_000, 9_000).await.unwrap().unwrap();
+    assert_eq!((lost.role_before, lost.api_keys), (Role::Admin, vec![equal.id, highest.id]));
     let facts = facts_since(store, before).await;
     let ended = facts.into_iter().filter_map(|fact| if let Revoked::ApiKey(id) = fact { Some(id) } else { None });
     assert_eq!(ended.collect::<BTreeSet<_>>(), BTreeSet::from([equal.id, highest.id]));
@@ -279,11 +299,18 @@ async fn a_changed_account_loses_its_sessions(store: &dyn IdentityStore) {
     store.insert_session(session).await.unwrap();
     let before = store.revocations_since(0, 100).await.unwrap().last().map_or(0, |fact| fact.revision);
     let changed = store.change_user(user.id, UserChange::Role(Role::Admin), 6_500, 9_000).await.unwrap().unwrap();
+    assert_eq!((changed.role_before, changed.api_keys), (Role::Candidat, vec![]));
+    let changed = changed.user;
     assert_eq!((changed.role, changed.tokens_not_before_s, changed.is_active), (Role::Admin, 6, true));
     assert_eq!(store.session(sid).await.unwrap().unwrap().ended_at_ms, Some(6_500));
     let off = store.change_user(user.id, UserChange::Active(false), 6_900, 9_000).await.unwrap().unwrap();
+    assert_eq!(off.role_before, Role::Admin);
+    let off = off.user;
     assert_eq!((off.role, off.tokens_not_before_s, off.is_active), (Role::Admin, 7, false));
-    assert_eq!(facts_since(store, before).await, [Revoked::User(user.id, 6), Revoked::User(user.id, 7)]);
+    assert_eq!(
+        facts_since(store, before).await,
+        [Revoked::User(user.id, 6), Revoked::Session(sid), Revoked::User(user.id, 7)]
+    );
     // A log-in that read the account before either change opens nothing.
     for stale in [&user, &changed, &off] {
         assert!(matches!(store.insert_session(new_session(stale, 7_000)).await, Err(StoreError::Conflict)));

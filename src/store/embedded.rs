@@ -14,16 +14,18 @@ mod users;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::Connection;
 use rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::{
-    ApiKey, ApiKeyStore, AuditEntry, AuditHead, AuditRecord, AuditStore, Credentials, IdentityStore, NewApiKey,
-    NewSession, NewUser, Revocation, RevocationStore, Revoked, Session, SessionStore, StoreError, UsableApiKey, User,
-    UserChange, UserStore,
+    ApiKey, ApiKeyStore, AuditEntry, AuditHead, AuditRecord, AuditStore, Changed, Credentials, IdentityStore,
+    NewApiKey, NewSession, NewUser, Revocation, RevocationStore, Revoked, Session, SessionStore, StoreError,
+    UsableApiKey, User, UserChange, UserStore,
 };
 use crate::model::identity::{ApiKeyId, SessionId, UserId};
 
@@ -32,6 +34,9 @@ const QUEUE: usize = 1024;
 
 /// Name of the file in the data folder.
 pub const FILE_NAME: &str = "identity.db";
+
+/// Longest that a caller waits: longer than a writer of another process may take, shorter than a client's patience.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
@@ -59,11 +64,17 @@ impl EmbeddedStore {
     {
         let (answer, asked) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
-            // A caller that left needs no answer; what it asked for is done all the same.
-            let _ = answer.send(job(connection));
+            // Nobody waits any more, and nobody would know that it was done: a token was rotated, say, and not given out.
+            if !answer.is_closed() {
+                let _ = answer.send(job(connection));
+            }
         });
         self.jobs.try_send(job).map_err(|_| StoreError::Unavailable("its queue is full or its thread ended".into()))?;
-        asked.await.map_err(|_| StoreError::Unavailable("the call was lost".into()))?
+        match timeout(PATIENCE, asked).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(StoreError::Unavailable("the call was lost".into())),
+            Err(_) => Err(StoreError::Unavailable(format!("it did not answer within {PATIENCE:?}"))),
+        }
     }
 }
 
@@ -114,7 +125,7 @@ impl UserStore for EmbeddedStore {
         change: UserChange,
         now_ms: i64,
         revoked_until_s: i64,
-    ) -> Result<Option<User>, StoreError> {
+    ) -> Result<Option<Changed>, StoreError> {
         self.call(move |connection| users::change(connection, id, &change, now_ms, revoked_until_s)).await
     }
 
@@ -214,5 +225,38 @@ impl AuditStore for EmbeddedStore {
 impl IdentityStore for EmbeddedStore {
     async fn purge(&self, now_ms: i64) -> Result<(), StoreError> {
         self.call(move |connection| revocations::purge(connection, now_ms)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join_all;
+
+    use super::*;
+    use crate::model::role::Role;
+
+    #[tokio::test]
+    async fn what_nobody_awaits_any_more_is_not_done() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE_NAME);
+        let store = EmbeddedStore::open(&path).unwrap();
+        let writer = Connection::open(&path).unwrap();
+        writer.execute_batch("BEGIN EXCLUSIVE").unwrap();
+        let insert = |n: u8| {
+            store.insert_user(NewUser {
+                email_key: format!("{n}@example.com"),
+                email: format!("{n}@example.com"),
+                full_name: "A".into(),
+                role: Role::Candidat,
+                password_hash: "x".into(),
+                created_at_ms: 0,
+            })
+        };
+        for answer in join_all((0..5).map(insert)).await {
+            assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
+        }
+        writer.execute_batch("ROLLBACK").unwrap();
+        // At most the one that had begun when its caller left.
+        assert!(store.users(UserId(0), 10).await.unwrap().len() <= 1);
     }
 }

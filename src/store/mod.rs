@@ -25,7 +25,7 @@ pub use local_throttle::LocalThrottle;
 pub use revocations::{Revocation, RevocationStore, Revoked};
 pub use sessions::{NewSession, Session, SessionKey, SessionStore};
 pub use throttle::{Admission, Claim, Place, Pseudonyms, ThrottleStore};
-pub use users::{Credentials, NewUser, User, UserChange, UserStore};
+pub use users::{Changed, Credentials, NewUser, User, UserChange, UserStore};
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +51,9 @@ pub enum StoreError {
     /// It cannot answer now.
     #[error("identity store unavailable: {0}")]
     Unavailable(String),
+    /// What replicas share besides it, such as Redis, cannot answer now; says which and why.
+    #[error("{0}")]
+    Shared(String),
     /// Something else was there first: the address has an account, or the account changed meanwhile.
     #[error("identity store: conflict")]
     Conflict,

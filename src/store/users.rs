@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use secrecy::SecretString;
 
-use super::StoreError;
-use crate::model::identity::UserId;
+use super::{Revoked, StoreError};
+use crate::model::identity::{ApiKeyId, SessionId, UserId};
 use crate::model::role::Role;
 
 /// One account.
@@ -59,10 +59,39 @@ pub enum UserChange {
     Role(Role),
     /// Allowed to log in, or no longer; an account that is not loses its API keys for good.
     Active(bool),
-    /// Another password; its hash as PHC string.
-    Password(SecretString),
+    /// Another password.
+    Password {
+        /// Its hash as PHC string.
+        hash: SecretString,
+        /// The account's `tokens_not_before_s` when whoever wants this proved to be its owner: was it changed or
+        /// deactivated since, the answer is a conflict. `None`: an operator wants it, whatever was before.
+        proven_at: Option<i64>,
+    },
     /// Nothing but the end of all sessions.
     SignOut,
+}
+
+/// An account after a change, and what the change took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// The account as it is now.
+    pub user: User,
+    /// Its role before.
+    pub role_before: Role,
+    /// Its sessions that lived. By name, for a token of theirs may be in the making whose time is not before that of the
+    /// change: clocks differ, and seconds turn.
+    pub sessions: Vec<SessionId>,
+    /// Its API keys that the change revoked, in ascending order: they went beyond it.
+    pub api_keys: Vec<ApiKeyId>,
+}
+
+impl Changed {
+    /// The facts that the store wrote down with the change.
+    pub fn facts(&self) -> impl Iterator<Item = Revoked> + '_ {
+        let user = Revoked::User(self.user.id, self.user.tokens_not_before_s);
+        let sessions = self.sessions.iter().copied().map(Revoked::Session);
+        std::iter::once(user).chain(sessions).chain(self.api_keys.iter().copied().map(Revoked::ApiKey))
+    }
 }
 
 /// Accounts, kept.
@@ -83,7 +112,8 @@ pub trait UserStore: Send + Sync {
     /// Up to `limit` accounts with a number above `after`, in ascending order.
     async fn users(&self, after: UserId, limit: u32) -> Result<Vec<User>, StoreError>;
 
-    /// Changes an account, ends its sessions and revokes its tokens, all or nothing. `None`: no such account.
+    /// Changes an account, ends its sessions and revokes its tokens and the API keys that it no longer covers, all or
+    /// nothing. `None`: no such account.
     /// The account's `tokens_not_before_s` moves strictly forward, to `now_ms` or beyond.
     async fn change_user(
         &self,
@@ -91,7 +121,7 @@ pub trait UserStore: Send + Sync {
         change: UserChange,
         now_ms: i64,
         revoked_until_s: i64,
-    ) -> Result<Option<User>, StoreError>;
+    ) -> Result<Option<Changed>, StoreError>;
 
     /// Puts a stronger hash of the same password in the place of `from`. `false`: that was no longer the hash.
     async fn upgrade_hash(&self, id: UserId, from: &str, to: &str) -> Result<bool, StoreError>;

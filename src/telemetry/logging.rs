@@ -16,20 +16,9 @@ use tracing_subscriber::{Layer, Registry};
 
 use crate::clock::Clock;
 
-/// Packages of which only warnings and errors are kept.
-const NOISY: [&str; 11] = [
-    "pingora",
-    "pingora_core",
-    "pingora_load_balancing",
-    "pingora_pool",
-    "pingora_http",
-    "pingora_rustls",
-    "hyper",
-    "hyper_util",
-    "rustls",
-    "h2",
-    "mio",
-];
+/// Whose events are heard at the level asked for. Of all others only warnings and errors are kept: they say what they
+/// work on, such as the parameters of every statement, password hashes included.
+const OURS: &str = "ssm_gateway";
 
 /// Logs each failed request as an error of its own, query string included. The access log and the proxy's own
 /// events have the facts without it.
@@ -75,10 +64,7 @@ where
 
 fn filter(level: Level) -> Targets {
     let quiet = LevelFilter::WARN.min(LevelFilter::from_level(level));
-    Targets::new()
-        .with_default(level)
-        .with_targets(NOISY.map(|package| (package, quiet)))
-        .with_target(UNHEARD, LevelFilter::OFF)
+    Targets::new().with_default(quiet).with_target(OURS, level).with_target(UNHEARD, LevelFilter::OFF)
 }
 
 /// The time of an event, from our own clock.
@@ -158,6 +144,18 @@ mod tests {
     }
 
     #[test]
+    fn no_level_makes_others_say_what_they_work_on() {
+        let wants = |target: &str, level| filter(Level::TRACE).would_enable(target, &level);
+        for target in ["tokio_postgres::query", "redis", "rustls::client", "a_package_to_come"] {
+            assert!(
+                !wants(target, Level::INFO) && !wants(target, Level::DEBUG) && wants(target, Level::WARN),
+                "{target}"
+            );
+        }
+        assert!(wants("ssm_gateway::store", Level::TRACE));
+    }
+
+    #[test]
     fn what_is_said_through_log_is_heard_under_its_own_name() {
         use tracing_log::log;
         // Global, and another test may have done it.
@@ -166,11 +164,11 @@ mod tests {
             log::warn!(target: "pingora_core::server", "trouble");
             log::info!(target: "pingora_core::server", "chatter");
             log::error!(target: "pingora_proxy", "GET /?token=1");
-            log::info!(target: "elsewhere", "news");
+            log::info!(target: "ssm_gateway::elsewhere", "news");
         });
         let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let heard: Vec<_> = lines.iter().map(|line| (line["module"].clone(), line["message"].clone())).collect();
-        let expected = [("pingora_core::server", "trouble"), ("elsewhere", "news")];
+        let expected = [("pingora_core::server", "trouble"), ("ssm_gateway::elsewhere", "news")];
         assert_eq!(heard, expected.map(|(target, message)| (target.into(), message.into())));
     }
 }

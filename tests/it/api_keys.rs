@@ -77,7 +77,7 @@ async fn a_key_lives_its_life() {
     assert_eq!(got.header("cache-control"), Some("no-store"));
     let Made { id, key } = made(&got);
     let about = got.json();
-    assert_eq!((&about["routes"], &about["expires_at"]), (&body["routes"], &json!("2089-12-31T23:00:00Z")));
+    assert_eq!((&about["routes"], &about["expires_at"]), (&body["routes"], &json!("2089-12-31T23:00:00+00:00")));
     assert_eq!((about["prefix"].as_str(), key.len()), (key.get(4..12), 62));
     assert_eq!((&about["last_used_at"], &about["revoked_at"]), (&Value::Null, &Value::Null));
 
@@ -97,7 +97,12 @@ async fn a_key_lives_its_life() {
     })
     .await;
 
-    revoke(&gateway, &id.to_string()).await.expect(200);
+    for other in [format!("+{id}"), format!("0{id}")] {
+        assert_eq!(revoke(&gateway, &other).await.refusal(), (404, "NOT_FOUND".to_owned()), "{other}");
+    }
+    let admin = gateway.user("admin").await;
+    let asked = gateway.client.as_user(&admin, "DELETE", &format!("{ADMIN}/{id}")).header("accept-language", "en");
+    assert_eq!(send(asked).await.expect(200).json(), json!({"message": "API key revoked"}));
     let refused = use_key(&gateway, BATCH, &key).await;
     assert_eq!(refused.refusal(), invalid());
     assert!(refused.header("www-authenticate").is_some_and(|value| value.starts_with("Bearer ")));
@@ -265,6 +270,7 @@ async fn only_admins_make_keys_and_only_good_ones() {
     assert_eq!((first["api_keys"].as_array().unwrap().len(), &first["next_after"]), (2, &json!(2)));
     let second = page("after=2&limit=2").await.expect(200).json();
     assert_eq!((&second["api_keys"][0]["id"], &second["next_after"]), (&json!(3), &Value::Null));
+    assert_eq!(page("limit=3").await.expect(200).json()["next_after"], Value::Null, "a full last page is the last one");
     assert_eq!(page("limit=0").await.refusal(), (422, "VALIDATION_ERROR".to_owned()));
 }
 

@@ -22,8 +22,8 @@ enum Loss {
     Silent,
 }
 
-/// Longest that a refusal may take: a wait for a connection, and one for its answer, of a second each.
-const REFUSED_WITHIN: Duration = Duration::from_secs(5);
+/// Longest that a refusal may take: a wait for a connection, and one for its answer, of two seconds each.
+const REFUSED_WITHIN: Duration = Duration::from_secs(10);
 
 /// What the senders of one kind have seen.
 #[derive(Default)]
@@ -141,7 +141,7 @@ fn config(origin: &Origin, url: &str) -> GatewayConfig {
     );
     GatewayConfig::table(&table(&[&origin.url()], "", &routes))
         .env("DATABASE_URL", url)
-        .setting("database", json!({"timeout": "1s", "connect_timeout": "1s"}))
+        .setting("database", json!({"timeout": "2s", "connect_timeout": "2s"}))
 }
 
 async fn store_up(gateway: &Gateway) -> Option<f64> {

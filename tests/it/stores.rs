@@ -144,6 +144,61 @@ async fn without_init_db_the_tables_are_made_by_a_command() {
     gateway.client.me(&gateway.user("candidat").await).await.expect(200);
 }
 
+/// Every command that opens the store, with what it needs besides.
+const COMMANDS: [&[&str]; 5] = [
+    &["audit", "tail"],
+    &["users", "list"],
+    &["users", "set-role", "--email", "a@example.com", "--role", "admin"],
+    &["api-keys", "list"],
+    &["revoke", "--user", "a@example.com"],
+];
+
+#[tokio::test]
+async fn no_command_makes_tables_or_takes_a_database_over() {
+    let tables = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace";
+    let add = ["--email", "a@example.com", "--role", "admin"];
+    let refusal = |output: std::process::Output| {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains("ssm-gateway migrate"), "{said}");
+        assert!(!said.contains("INIT_DB"), "{said}");
+    };
+    let empty = Database::create().await;
+    let config = GatewayConfig::table("").env("DATABASE_URL", &empty.url());
+    let folder = Folder::new(&config);
+    for verb in COMMANDS {
+        refusal(run_in(&folder, verb, &config));
+    }
+    assert!(empty.rows(tables).await.is_empty());
+    let mut forbidden = config.env.clone();
+    forbidden.insert("INIT_DB".to_owned(), "false".to_owned());
+    let refused = folder.add_user(&add, PASSWORD, &forbidden);
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("INIT_DB=false"));
+    assert!(empty.rows(tables).await.is_empty());
+    // Only the first account of an empty database makes them.
+    let made = folder.add_user(&add, PASSWORD, &config.env);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let listed = run_in(&folder, &["users", "list"], &config);
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("a@example.com"));
+
+    let earlier = Database::create().await;
+    earlier
+        .execute(
+            "CREATE TABLE users (id SERIAL PRIMARY KEY, email VARCHAR UNIQUE, hashed_password VARCHAR);
+             INSERT INTO users VALUES (12, 'a@example.com', '$2b$12$KIXQwJ8pZ0wq0aKfZ8r6vO')",
+        )
+        .await;
+    let config = GatewayConfig::table("").env("DATABASE_URL", &earlier.url());
+    let folder = Folder::new(&config);
+    for verb in COMMANDS {
+        refusal(run_in(&folder, verb, &config));
+    }
+    refusal(folder.add_user(&add, PASSWORD, &config.env));
+    assert_eq!(earlier.rows(tables).await, [[Some("users".to_owned())]]);
+    let done = run_in(&folder, &["migrate"], &config);
+    assert!(String::from_utf8_lossy(&done.stdout).contains("1 accounts of the earlier gateway"), "{done:?}");
+    assert!(run_in(&folder, COMMANDS[1], &config).status.success());
+}
+
 #[tokio::test]
 async fn accounts_of_the_earlier_gateway_are_there() {
     let origin = Origin::start().await;

@@ -5,7 +5,6 @@ use std::str::FromStr;
 use secrecy::SecretString;
 
 use super::format::{self, Made, NoRandom};
-use crate::accounts::{LEEWAY_S, MAX_ACCESS_TTL};
 use crate::model::identity::UserId;
 use crate::model::role::Role;
 use crate::store::{ApiKey, IdentityStore, NewApiKey, StoreError};
@@ -119,11 +118,4 @@ pub async fn issue(store: &dyn IdentityStore, request: ApiKeyRequest, now_ms: i6
             Err(error) => return Err(error.into()),
         }
     }
-}
-
-/// Until when the fact that a key was revoked is kept, in Unix seconds: longer than any gateway goes without reading
-/// all keys anew.
-pub fn revoked_until_s(now_s: i64) -> i64 {
-    let longest = i64::try_from(MAX_ACCESS_TTL.as_secs()).unwrap_or(i64::MAX);
-    now_s.saturating_add(longest).saturating_add(LEEWAY_S + 1)
 }

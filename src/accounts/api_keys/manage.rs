@@ -1,14 +1,24 @@
 //! What admins do with API keys, through the running gateway.
 
-use super::issue::{ApiKeyRequest, IssueError, IssuedApiKey, issue, revoked_until_s};
+use super::ApiKeys;
+use super::issue::{ApiKeyRequest, IssueError, IssuedApiKey, issue};
 use super::table::MAX_KEYS;
 use crate::accounts::service::unavailable;
-use crate::accounts::{Accounts, Origin};
+use crate::accounts::{Accounts, Origin, Page, revoked_until_s};
 use crate::audit::{Actor, Event, EventKind, Subject};
 use crate::model::identity::{ApiKeyId, UserId};
 use crate::model::rejection::{FieldProblem, Rejection};
 use crate::store::{ApiKey, Revoked, UsableApiKey};
 use crate::telemetry::metrics::AuthEvent;
+
+impl ApiKeys {
+    /// Takes revoked keys out of memory.
+    pub(in crate::accounts) fn forget(&self, revoked: &[ApiKeyId]) {
+        if !revoked.is_empty() {
+            self.table.retain(|entry| !revoked.contains(&entry.id));
+        }
+    }
+}
 
 impl Accounts {
     /// Makes a key, good at once on this gateway and with their next pull on others.
@@ -29,9 +39,18 @@ impl Accounts {
         Ok(issued)
     }
 
-    /// Up to `limit` keys with a number above `after`, in ascending order, revoked and expired ones included.
-    pub async fn list_api_keys(&self, after: ApiKeyId, limit: u32) -> Result<Vec<ApiKey>, Rejection> {
-        self.witness.saw(self.store.api_keys(after, limit).await).map_err(|error| unavailable(&error))
+    /// Up to `limit` keys with a number above `after`, revoked and expired ones included.
+    pub async fn list_api_keys(
+        &self,
+        admin: UserId,
+        after: ApiKeyId,
+        limit: u32,
+        origin: &Origin,
+    ) -> Result<Page<ApiKey>, Rejection> {
+        let found = self.store.api_keys(after, Page::<ApiKey>::to_read(limit)).await;
+        let keys = self.witness.saw(found).map_err(|error| unavailable(&error))?;
+        self.told(admin, None, "list of API keys", origin);
+        Ok(Page::of(keys, limit, |key| key.id.0))
     }
 
     /// Revokes a key, at once on this gateway and with the fact on others. `by`: the admin.
@@ -41,8 +60,8 @@ impl Accounts {
         if !self.witness.saw(revoked).map_err(|error| unavailable(&error))? {
             return Err(Rejection::NotFound);
         }
-        self.revocations.apply(&Revoked::ApiKey(id), until_s);
-        self.api_keys.table.retain(|entry| entry.id != id);
+        self.revoked(&Revoked::ApiKey(id), until_s);
+        self.api_keys.forget(&[id]);
         self.tell_of_key(AuthEvent::ApiKeyRevoked, id, Some(by), "revoked for good".to_owned(), origin);
         Ok(())
     }

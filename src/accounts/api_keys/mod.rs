@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32};
 use http::{HeaderMap, HeaderName};
 
 pub use format::NoRandom;
-pub use issue::{ApiKeyName, ApiKeyRequest, IssueError, IssuedApiKey, MAX_ROUTES, issue, revoked_until_s};
+pub use issue::{ApiKeyName, ApiKeyRequest, IssueError, IssuedApiKey, MAX_ROUTES, issue};
 
 use self::format::Presented;
 use self::table::{Entry, Table};

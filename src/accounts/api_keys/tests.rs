@@ -207,6 +207,26 @@ async fn after_a_gap_all_keys_are_read_anew() {
 }
 
 #[tokio::test]
+async fn keys_are_listed_page_by_page_and_the_look_is_told() {
+    let keys = Keys::new().await;
+    let list = async |after: i64, limit: u32| {
+        let page =
+            keys.world.accounts.list_api_keys(UserId(9), ApiKeyId(after), limit, &Origin::default()).await.unwrap();
+        (page.items.into_iter().map(|key| key.id.0).collect::<Vec<_>>(), page.next)
+    };
+    assert_eq!(list(0, 1).await, (vec![], None));
+    keys.made().await;
+    assert_eq!(list(0, 1).await, (vec![1], None), "a full last page is the last one");
+    keys.made().await;
+    keys.made().await;
+    keys.world.told();
+    assert_eq!(list(0, 2).await, (vec![1, 2], Some(2)));
+    assert_eq!(list(2, 2).await, (vec![3], None));
+    assert_eq!(list(0, 3).await, (vec![1, 2, 3], None));
+    assert_eq!(keys.world.told(), ["authz_admin user:9 -"; 3]);
+}
+
+#[tokio::test]
 async fn uses_are_told_with_the_pull() {
     let keys = Keys::new().await;
     let (used, unused) = (keys.made().await, keys.made().await);
@@ -215,7 +235,7 @@ async fn uses_are_told_with_the_pull() {
     assert!(keys.is_good(&used));
     let last_used = async || {
         keys.world.accounts.pull().await.unwrap();
-        let all = keys.world.accounts.list_api_keys(ApiKeyId(0), 10).await.unwrap();
+        let all = keys.world.store.api_keys(ApiKeyId(0), 10).await.unwrap();
         all.into_iter().map(|key| key.last_used_at_ms).collect::<Vec<_>>()
     };
     assert_eq!(last_used().await, [Some(at), None]);

@@ -97,6 +97,7 @@ impl KeyFolder {
 
     /// Makes a change; answers the keys after it. Waits while another process makes one. New keys are for `algorithm`,
     /// and keys are over when they retired longer than `life`, the life of an access token, ago.
+    /// Only [`KeyChange::Generate`] makes a folder that is missing.
     /// A crash leaves the keys before or after it: `keys.json` is what counts, and it is replaced in one step.
     pub fn change(
         &self,
@@ -105,8 +106,9 @@ impl KeyFolder {
         life: Duration,
         now: Timestamp,
     ) -> Result<Manifest, KeyError> {
+        self.before(change)?; // the lock makes the folder
         let _lock = self.lock()?;
-        let mut manifest = self.manifest()?.unwrap_or_default();
+        let mut manifest = self.before(change)?;
         apply(change, &mut manifest, life, now)?;
         if !matches!(change, KeyChange::Prune) {
             manifest.fill(now, &mut || self.make(algorithm))?;
@@ -114,6 +116,15 @@ impl KeyFolder {
         self.replace(MANIFEST, &manifest.text())?;
         self.clean(&manifest)?;
         Ok(manifest)
+    }
+
+    /// The keys that `change` begins with; only [`KeyChange::Generate`] needs none.
+    fn before(&self, change: &KeyChange) -> Result<Manifest, KeyError> {
+        match (self.manifest()?, change) {
+            (Some(manifest), _) => Ok(manifest),
+            (None, KeyChange::Generate) => Ok(Manifest::default()),
+            (None, _) => Err(KeyError::Empty(self.path.clone())),
+        }
     }
 
     /// The keys; `None` when there are none. Takes no lock, for the folder may be read-only: what changes meanwhile is
@@ -222,7 +233,6 @@ fn apply(change: &KeyChange, manifest: &mut Manifest, life: Duration, now: Times
         }
         KeyChange::Retire { id, at_once } if is(id, KeyState::Active) => manifest.rotate(now, *at_once),
         KeyChange::Retire { id, .. } | KeyChange::Remove(id) => manifest.remove(id, now).map(drop),
-        KeyChange::Prune if manifest.entries().is_empty() => Err(KeyRefusal::Empty),
         KeyChange::Prune => {
             manifest.prune(now, life);
             Ok(())

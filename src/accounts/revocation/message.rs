@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::accounts::{LEEWAY_S, MAX_ACCESS_TTL};
+use crate::accounts::{LEEWAY_S, revoked_until_s};
 use crate::model::identity::{ApiKeyId, KeyId, UserId};
 use crate::store::Revoked;
 
@@ -68,8 +68,7 @@ pub(super) fn read(message: &[u8], now: i64) -> Option<(Revoked, i64)> {
         Kind::Key => return None,
         Kind::ApiKey => Revoked::ApiKey(ApiKeyId(id.parse().ok()?)),
     };
-    let longest = i64::try_from(MAX_ACCESS_TTL.as_secs()).unwrap_or(i64::MAX);
-    Some((revoked, until_s.min(now.saturating_add(longest))))
+    Some((revoked, until_s.min(revoked_until_s(now))))
 }
 
 #[cfg(test)]
@@ -107,8 +106,8 @@ mod tests {
     fn nothing_is_believed_beyond_what_can_be_true() {
         let forever =
             r#"{"v":1,"kind":"user","id":"3","not_before_s":9223372036854775807,"until_s":9223372036854775807}"#;
-        let longest = i64::try_from(MAX_ACCESS_TTL.as_secs()).unwrap();
-        assert_eq!(read(forever.as_bytes(), NOW), Some((Revoked::User(UserId(3), NOW + LEEWAY_S), NOW + longest)));
+        let longest = NOW + 30 * 86_400 + LEEWAY_S + 1;
+        assert_eq!(read(forever.as_bytes(), NOW), Some((Revoked::User(UserId(3), NOW + LEEWAY_S), longest)));
     }
 
     #[test]

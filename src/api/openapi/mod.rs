@@ -21,7 +21,7 @@ pub fn document(spec: &RoutesSpec, info: &GatewayInfo) -> Value {
     for route in &spec.routes {
         let tag = tag(spec, &route.to);
         let path = public_path(route);
-        let parameters = parameters(&path);
+        let parameters = parameters(&path, route.to.builtin);
         let item = paths.entry(path).or_insert_with(|| match parameters.is_empty() {
             true => json!({}),
             false => json!({ "parameters": parameters }),
@@ -91,12 +91,19 @@ pub(super) fn service(spec: &RoutesSpec, pool: &str) -> String {
     named.unwrap_or_else(|| pool.replace('-', "_"))
 }
 
-fn parameters(path: &str) -> Vec<Value> {
-    path.split('{')
-        .skip(1)
-        .filter_map(|rest| rest.split_once('}'))
-        .map(|(name, _)| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
-        .collect()
+fn parameters(path: &str, page: Option<Builtin>) -> Vec<Value> {
+    let names = path.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name);
+    names.map(|name| json!({ "name": name, "in": "path", "required": true, "schema": form(name, page) })).collect()
+}
+
+/// Our own pages read numbers and session ids; what a service reads is not known.
+fn form(name: &str, page: Option<Builtin>) -> Value {
+    let ours = page.is_some_and(|page| page.parameters().contains(&name));
+    match (ours, name) {
+        (true, "id") => json!({ "type": "integer", "format": "int64" }),
+        (true, "sid") => json!({ "type": "string", "format": "uuid" }),
+        _ => json!({ "type": "string" }),
+    }
 }
 
 #[cfg(test)]

@@ -73,6 +73,11 @@ fn bodies_are_those_of_the_contract() {
     assert_eq!(matching["schema"]["required"], json!(["candidate", "jobs"]));
     let path = &document["paths"]["/api/gateway/health/{service}"];
     assert_eq!(path["parameters"][0]["name"], "service");
+    assert_eq!(path["parameters"][0]["schema"], json!({ "type": "string" }));
+    let id = &document["paths"]["/api/gateway/admin/users/{id}"]["parameters"][0];
+    assert_eq!(id["schema"], json!({ "type": "integer", "format": "int64" }));
+    let sid = &document["paths"]["/api/gateway/auth/sessions/{sid}"]["parameters"][0];
+    assert_eq!(sid["schema"], json!({ "type": "string", "format": "uuid" }));
 }
 
 #[test]
@@ -89,7 +94,10 @@ fn api_keys_are_made_listed_and_revoked() {
     assert_eq!(parameters.iter().map(|one| &one["name"]).collect::<Vec<_>>(), ["after", "limit"]);
     assert!(all["get"]["responses"].get("422").is_some());
     let one = &document["paths"]["/api/gateway/admin/api-keys/{id}"];
-    assert_eq!(one["parameters"][0]["name"], "id");
+    assert_eq!(
+        (&one["parameters"][0]["name"], &one["parameters"][0]["schema"]["type"]),
+        (&json!("id"), &json!("integer"))
+    );
     assert!(one["delete"]["responses"].get("404").is_some());
 }
 

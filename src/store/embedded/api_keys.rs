@@ -86,12 +86,7 @@ pub(super) fn revoke(connection: &mut Connection, id: ApiKeyId, now_ms: i64, unt
 
 /// Revokes those keys of a changed account that it may not have any more, within the caller's transaction: all when
 /// it is inactive, else those with a role above its own.
-pub(super) fn revoke_beyond(
-    connection: &Connection,
-    user: UserId,
-    now_ms: i64,
-    until_s: i64,
-) -> Result<(), StoreError> {
+pub(super) fn end_beyond(connection: &Connection, user: UserId, now_ms: i64) -> Result<Vec<ApiKeyId>, StoreError> {
     let mut statement = connection.prepare_cached(
         "UPDATE api_keys SET revoked_at_ms = ?2
          FROM users u
@@ -99,11 +94,10 @@ pub(super) fn revoke_beyond(
            AND NOT (u.is_active = 1 AND (u.role = 'admin' OR api_keys.role = 'candidat' OR api_keys.role = u.role))
          RETURNING api_keys.id",
     )?;
-    let ids: Vec<i64> = statement.query_map(params![user.0, now_ms], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    for id in ids {
-        revocations::write(connection, &Revoked::ApiKey(ApiKeyId(id)), until_s)?;
-    }
-    Ok(())
+    let read = |row: &Row<'_>| row.get(0).map(ApiKeyId);
+    let mut ids: Vec<_> = statement.query_map(params![user.0, now_ms], read)?.collect::<Result<_, _>>()?;
+    ids.sort_unstable();
+    Ok(ids)
 }
 
 pub(super) fn touch(connection: &mut Connection, used: &[(ApiKeyId, i64)]) -> Result<(), StoreError> {

@@ -111,3 +111,12 @@ fn end_within(connection: &Connection, sid: SessionId, now_ms: i64, until_s: i64
     revocations::write(connection, &Revoked::Session(sid), until_s)?;
     Ok(changed == 1)
 }
+
+/// Ends every living session of an account, within the caller's transaction, which writes the facts down.
+pub(super) fn end_all(connection: &Connection, user: UserId, now_ms: i64) -> Result<Vec<SessionId>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "UPDATE sessions SET ended_at_ms = ?2 WHERE user_id = ?1 AND ended_at_ms IS NULL RETURNING sid",
+    )?;
+    let ended = statement.query_map(params![user.0, now_ms], |row| row.get::<_, String>(0))?;
+    ended.map(|sid| sid?.parse().map_err(|_| StoreError::Unreadable("sessions.sid"))).collect()
+}

@@ -3,8 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, Params, TransactionBehavior, named_params, params};
 use secrecy::ExposeSecret;
 
-use super::super::{Credentials, NewUser, Revoked, StoreError, User, UserChange};
-use super::{api_keys, revocations, rows};
+use super::super::{Changed, Credentials, NewUser, StoreError, User, UserChange};
+use super::{api_keys, revocations, rows, sessions};
 use crate::model::identity::UserId;
 
 pub(super) fn insert(connection: &mut Connection, new: NewUser) -> Result<User, StoreError> {
@@ -78,30 +78,38 @@ pub(super) fn change(
     change: &UserChange,
     now_ms: i64,
     revoked_until_s: i64,
-) -> Result<Option<User>, StoreError> {
+) -> Result<Option<Changed>, StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let (role, is_active, hash) = match change {
         UserChange::Role(role) => (Some(role.as_str()), None, None),
         UserChange::Active(active) => (None, Some(*active), None),
-        UserChange::Password(hash) => (None, None, Some(hash.expose_secret())),
+        UserChange::Password { hash, .. } => (None, None, Some(hash.expose_secret())),
         UserChange::SignOut => (None, None, None),
     };
+    let Some(before) = by_id(&transaction, id)? else { return Ok(None) };
+    let proven_at = match change {
+        UserChange::Password { proven_at, .. } => *proven_at,
+        _ => None,
+    };
     // Strictly forward: a token made in the very second of an earlier change falls under this one.
-    transaction.execute(
+    let updated = transaction.execute(
         "UPDATE users SET role = coalesce(?2, role), is_active = coalesce(?3, is_active),
              password_hash = coalesce(?4, password_hash), tokens_not_before_s = max(?5, tokens_not_before_s + 1)
-         WHERE id = ?1",
-        params![id.0, role, is_active, hash, now_ms.div_euclid(1000)],
+         WHERE id = ?1 AND (?6 IS NULL OR (is_active AND tokens_not_before_s = ?6))",
+        params![id.0, role, is_active, hash, now_ms.div_euclid(1000), proven_at],
     )?;
+    if updated == 0 {
+        return Err(StoreError::Conflict);
+    }
     let Some(user) = by_id(&transaction, id)? else { return Ok(None) };
-    transaction.execute(
-        "UPDATE sessions SET ended_at_ms = ?2 WHERE user_id = ?1 AND ended_at_ms IS NULL",
-        params![id.0, now_ms],
-    )?;
-    revocations::write(&transaction, &Revoked::User(id, user.tokens_not_before_s), revoked_until_s)?;
-    api_keys::revoke_beyond(&transaction, id, now_ms, revoked_until_s)?;
+    let sessions = sessions::end_all(&transaction, id, now_ms)?;
+    let api_keys = api_keys::end_beyond(&transaction, id, now_ms)?;
+    let changed = Changed { user, role_before: before.role, sessions, api_keys };
+    for fact in changed.facts() {
+        revocations::write(&transaction, &fact, revoked_until_s)?;
+    }
     transaction.commit()?;
-    Ok(Some(user))
+    Ok(Some(changed))
 }
 
 pub(super) fn upgrade_hash(connection: &Connection, id: UserId, from: &str, to: &str) -> Result<bool, StoreError> {

@@ -51,6 +51,13 @@ struct Account {
     created_at_ms: Option<i64>,
 }
 
+/// Whether something has the name of the earlier gateway's table, or the one that it gets here.
+pub(super) async fn is_there(transaction: &Transaction<'_>) -> Result<bool, StoreError> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname = current_schema() AND c.relname IN ('users', $1))";
+    Ok(transaction.query_one(sql, &[&KEPT_AS]).await?.get(0))
+}
+
 /// Reads and checks the earlier gateway's table, when there is one, and gives it another name.
 pub(super) async fn set_aside(transaction: &Transaction<'_>, name: &str) -> Result<Option<Earlier>, StoreError> {
     let Some(columns) = Columns::find(transaction, name).await? else { return Ok(None) };

@@ -119,7 +119,10 @@ pub(super) async fn end_beyond(
         )
         .await?;
     let ended = transaction.query(&update, &[&user.0, &now_ms]).await?;
-    ended.iter().map(|row| rows::get(row, 0, "api_keys.id").map(ApiKeyId)).collect()
+    let mut ids: Vec<_> =
+        ended.iter().map(|row| rows::get(row, 0, "api_keys.id").map(ApiKeyId)).collect::<Result<_, _>>()?;
+    ids.sort_unstable();
+    Ok(ids)
 }
 
 pub(super) async fn touch(client: &mut ClientWrapper, used: Vec<(ApiKeyId, i64)>) -> Result<(), StoreError> {

@@ -47,32 +47,60 @@ pub(super) async fn bring(client: &mut Client, tables: Tables, name: &str) -> Re
     if from == MIGRATIONS.len() {
         return Ok(Migrated { from, to: from, adopted: None });
     }
-    if tables == Tables::Check {
-        let state = if from == 0 {
-            "has no tables of the gateway".to_owned()
-        } else {
-            format!("has version {from} of the tables")
-        };
-        return Err(StoreError::Database {
-            why: format!(
-                "{name} {state}, this program needs version {}, and INIT_DB=false forbids to make it",
-                MIGRATIONS.len()
-            ),
-            fix: "run `ssm-gateway migrate` with a DATABASE_URL whose role may create tables, or set INIT_DB=true"
-                .to_owned(),
-        });
+    if matches!(tables, Tables::Check | Tables::Use) {
+        return Err(refusal(tables, from, name));
     }
     let transaction = client.transaction().await?;
-    let done = migrate(&transaction, name).await.map_err(|error| explain(error, name))?;
+    let done = migrate(&transaction, tables, name).await.map_err(|error| explain(error, name))?;
     transaction.commit().await.map_err(|error| explain(error.into(), name))?;
     tracing::info!(database = name, from = done.from, to = done.to, "tables brought to this program's version");
     Ok(done)
 }
 
-async fn migrate(transaction: &Transaction<'_>, name: &str) -> Result<Migrated, StoreError> {
+/// Why tables that are missing or old stay as they are.
+fn refusal(tables: Tables, from: usize, name: &str) -> StoreError {
+    let state = match from {
+        0 => "has no tables of the gateway".to_owned(),
+        _ => format!("has version {from} of the tables"),
+    };
+    let (who, fix) = match tables {
+        Tables::Check => (
+            "INIT_DB=false forbids to make it",
+            "run `ssm-gateway migrate` with a DATABASE_URL whose role may create tables, or set INIT_DB=true",
+        ),
+        _ => (
+            "this command does not make it",
+            "run `ssm-gateway migrate`, or start the gateway, if this is its database",
+        ),
+    };
+    let needed = MIGRATIONS.len();
+    StoreError::Database {
+        why: format!("{name} {state}, this program needs version {needed}, and {who}"),
+        fix: fix.to_owned(),
+    }
+}
+
+/// Refuses, under the lock, what [`Tables::Found`] leaves alone.
+async fn check_nothing_is_there(transaction: &Transaction<'_>, from: usize, name: &str) -> Result<(), StoreError> {
+    if from > 0 {
+        return Err(refusal(Tables::Found, from, name));
+    }
+    if adopt::is_there(transaction).await? {
+        return Err(StoreError::Database {
+            why: format!("{name} has accounts of the earlier gateway, and this command does not take them over"),
+            fix: "run `ssm-gateway migrate`, or start the gateway, if it is to take them over".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+async fn migrate(transaction: &Transaction<'_>, tables: Tables, name: &str) -> Result<Migrated, StoreError> {
     transaction.batch_execute(LOCK_TIMEOUT).await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
     let from = version(transaction, name).await?;
+    if tables == Tables::Found && from < MIGRATIONS.len() {
+        check_nothing_is_there(transaction, from, name).await?;
+    }
     let mut earlier = None;
     if from == 0 {
         check_encoding(transaction, name).await?;

@@ -31,9 +31,9 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 
 use super::{
-    ApiKey, ApiKeyStore, AuditEntry, AuditHead, AuditRecord, AuditStore, Credentials, IdentityStore, NewApiKey,
-    NewSession, NewUser, Revocation, RevocationStore, Revoked, Session, SessionStore, StoreError, UsableApiKey, User,
-    UserChange, UserStore,
+    ApiKey, ApiKeyStore, AuditEntry, AuditHead, AuditRecord, AuditStore, Changed, Credentials, IdentityStore,
+    NewApiKey, NewSession, NewUser, Revocation, RevocationStore, Revoked, Session, SessionStore, StoreError,
+    UsableApiKey, User, UserChange, UserStore,
 };
 use crate::clock::Clock;
 use crate::model::identity::{ApiKeyId, SessionId, UserId};
@@ -60,13 +60,18 @@ pub struct PostgresOptions {
     pub start_wait: Duration,
 }
 
-/// What a start does about tables that are missing or old.
+/// What whoever opens the store does about tables that are missing or old.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tables {
     /// Makes them, or brings them to this program's version.
     Migrate,
     /// Changes nothing: refuses to start (`INIT_DB=false`).
     Check,
+    /// Changes nothing: refuses. For commands, which must not decide when a database moves to another version.
+    Use,
+    /// Makes them where there are none, neither ours nor the earlier gateway's; else as `Use`. For the command that makes
+    /// the first account.
+    Found,
 }
 
 /// The store in a PostgreSQL database.
@@ -113,12 +118,9 @@ async fn connect(options: &PostgresOptions, name: &str, clock: &Clock) -> Result
         let error = match pool::connect(options).await {
             Ok(client) => return Ok(client),
             Err(NoConnection::Yet(error)) if clock.now().since(started) < options.start_wait => error,
-            Err(
-                NoConnection::Yet(error @ StoreError::Unavailable(_))
-                | NoConnection::Ever(error @ StoreError::Unavailable(_)),
-            ) => {
+            Err(NoConnection::Yet(StoreError::Unavailable(why)) | NoConnection::Ever(StoreError::Unavailable(why))) => {
                 return Err(StoreError::Database {
-                    why: format!("{name} cannot be used: {error}"),
+                    why: format!("{name} cannot be used: {why}"),
                     fix: "check DATABASE_URL, and that the database runs and lets this user in".to_owned(),
                 });
             }
@@ -161,7 +163,7 @@ impl UserStore for PostgresStore {
         change: UserChange,
         now_ms: i64,
         revoked_until_s: i64,
-    ) -> Result<Option<User>, StoreError> {
+    ) -> Result<Option<Changed>, StoreError> {
         self.pool.call(move |client| Box::pin(users::change(client, id, change, now_ms, revoked_until_s))).await
     }
 

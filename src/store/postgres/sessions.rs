@@ -140,3 +140,16 @@ pub(super) async fn purge(client: &mut ClientWrapper, now_ms: i64) -> Result<boo
     let sessions = client.execute(&sessions, &[&now_ms, &PURGED_AT_ONCE]).await?;
     Ok(i64::try_from(facts.max(sessions)).unwrap_or(i64::MAX) >= PURGED_AT_ONCE)
 }
+
+/// Ends every living session of an account, within the caller's transaction, which writes the facts down.
+pub(super) async fn end_all(
+    transaction: &Transaction<'_>,
+    user: UserId,
+    now_ms: i64,
+) -> Result<Vec<SessionId>, StoreError> {
+    let end = transaction
+        .prepare_cached("UPDATE sessions SET ended_at_ms = $2 WHERE user_id = $1 AND ended_at_ms IS NULL RETURNING sid")
+        .await?;
+    let ended = transaction.query(&end, &[&user.0, &now_ms]).await?;
+    ended.iter().map(|row| rows::get(row, 0, "sessions.sid").map(SessionId)).collect()
+}

@@ -4,8 +4,8 @@ use deadpool_postgres::ClientWrapper;
 use secrecy::ExposeSecret;
 use tokio_postgres::types::ToSql;
 
-use super::super::{Credentials, NewUser, Revoked, StoreError, User, UserChange};
-use super::{api_keys, facts, rows};
+use super::super::{Changed, Credentials, NewUser, StoreError, User, UserChange};
+use super::{api_keys, facts, rows, sessions};
 use crate::model::identity::UserId;
 
 pub(super) async fn insert(client: &ClientWrapper, new: NewUser) -> Result<User, StoreError> {
@@ -67,34 +67,43 @@ pub(super) async fn change(
     change: UserChange,
     now_ms: i64,
     revoked_until_s: i64,
-) -> Result<Option<User>, StoreError> {
+) -> Result<Option<Changed>, StoreError> {
     let transaction = client.transaction().await?;
     let (role, is_active, hash) = match &change {
         UserChange::Role(role) => (Some(role.as_str()), None, None),
         UserChange::Active(active) => (None, Some(*active), None),
-        UserChange::Password(hash) => (None, None, Some(hash.expose_secret())),
+        UserChange::Password { hash, .. } => (None, None, Some(hash.expose_secret())),
         UserChange::SignOut => (None, None, None),
+    };
+    let proven_at = match &change {
+        UserChange::Password { proven_at, .. } => *proven_at,
+        _ => None,
     };
     // Strictly forward: a token made in the very second of an earlier change falls under this one.
     let sql = format!(
-        "UPDATE users SET role = coalesce($2, role), is_active = coalesce($3, is_active),
+        "WITH before AS (SELECT id AS locked, role AS role_before FROM users
+             WHERE id = $1 AND ($6::bigint IS NULL OR (is_active AND tokens_not_before_s = $6)) FOR NO KEY UPDATE)
+         UPDATE users SET role = coalesce($2, role), is_active = coalesce($3, is_active),
              password_hash = coalesce($4, password_hash), tokens_not_before_s = greatest($5, tokens_not_before_s + 1)
-         WHERE id = $1 RETURNING {}",
+         FROM before WHERE id = locked RETURNING {}, role_before",
         rows::USER
     );
     let update = transaction.prepare_cached(&sql).await?;
     let now_s = now_ms.div_euclid(1000);
-    let changed = transaction.query_opt(&update, &[&id.0, &role, &is_active, &hash, &now_s]).await?;
-    let Some(user) = changed.as_ref().map(rows::user).transpose()? else { return Ok(None) };
-    let end = transaction
-        .prepare_cached("UPDATE sessions SET ended_at_ms = $2 WHERE user_id = $1 AND ended_at_ms IS NULL")
-        .await?;
-    transaction.execute(&end, &[&id.0, &now_ms]).await?;
-    let mut facts = vec![Revoked::User(id, user.tokens_not_before_s)];
-    facts.extend(api_keys::end_beyond(&transaction, id, now_ms).await?.into_iter().map(Revoked::ApiKey));
-    facts::write(&transaction, facts, revoked_until_s).await?;
+    let changed = transaction.query_opt(&update, &[&id.0, &role, &is_active, &hash, &now_s, &proven_at]).await?;
+    let row = match changed {
+        Some(row) => row,
+        None if proven_at.is_some() => return Err(StoreError::Conflict),
+        None => return Ok(None),
+    };
+    let (user, before): (_, &str) = (rows::user(&row)?, rows::get(&row, 7, "users.role")?);
+    let role_before = before.parse().map_err(|_| StoreError::Unreadable("users.role"))?;
+    let sessions = sessions::end_all(&transaction, id, now_ms).await?;
+    let api_keys = api_keys::end_beyond(&transaction, id, now_ms).await?;
+    let changed = Changed { user, role_before, sessions, api_keys };
+    facts::write(&transaction, changed.facts(), revoked_until_s).await?;
     transaction.commit().await?;
-    Ok(Some(user))
+    Ok(Some(changed))
 }
 
 pub(super) async fn upgrade_hash(

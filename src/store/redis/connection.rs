@@ -190,11 +190,30 @@ fn config() -> AsyncConnectionConfig {
     AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT_WITHIN)).set_response_timeout(None)
 }
 
+/// Most characters of what a server says that are passed on.
+const LONGEST_DETAIL: usize = 200;
+
 /// What went wrong, without anything that was sent: some servers repeat a command they do not know, password and all.
 pub(super) fn reason(error: &RedisError) -> String {
-    match (error.is_io_error(), error.code()) {
-        (true, _) => error.to_string(),
-        (false, Some(code)) => format!("{} ({code})", error.category()),
-        (false, None) => error.category().to_owned(),
+    if error.is_io_error() {
+        return error.to_string();
     }
+    // Of several commands in one exchange, the first that failed.
+    let errors = error.clone().into_server_errors();
+    let Some((_, first)) = errors.as_ref().and_then(|errors| errors.first()) else {
+        return error.category().to_owned();
+    };
+    match first.details() {
+        Some(detail) if !repeats(first.code(), detail) => {
+            let detail = detail.chars().take(LONGEST_DETAIL).map(|c| if c.is_control() { ' ' } else { c });
+            format!("{} {}", first.code(), detail.collect::<String>())
+        }
+        _ => format!("{} ({})", error.category(), first.code()),
+    }
+}
+
+/// Whether a server's words may hold what it was sent: those of plain errors, unless they are about a script, whose text
+/// is no secret.
+fn repeats(code: &str, detail: &str) -> bool {
+    detail.contains("with args") || (code == "ERR" && !detail.contains("script"))
 }

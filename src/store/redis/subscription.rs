@@ -1,6 +1,6 @@
 //! Listening to one channel, on a connection of its own, for ever: broken connections are made anew.
 //!
-//! Redis keeps no messages for who is not there (https://redis.io/docs/latest/develop/interact/pubsub/, "at-most-once"),
+//! Redis keeps no messages for who is not there (<https://redis.io/docs/latest/develop/interact/pubsub/>, "at-most-once"),
 //! so the listener is told of each new beginning, and must then look elsewhere for what it may have missed.
 
 use std::sync::Arc;

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::*;
+use crate::store::{Admission, Claim, ThrottleStore as _};
 use crate::testkit::redis_server::PrivateRedis;
 use crate::testkit::wait::{PATIENCE, soon};
 
@@ -113,7 +114,10 @@ async fn a_refused_password_is_told_without_it() {
 #[tokio::test]
 async fn the_documented_access_list_suffices_and_less_is_said() {
     let server = PrivateRedis::start().await;
-    let list = "ACL SETUSER gateway on >pw +@connection +@pubsub +@scripting &t:* ~t:*";
+    let settings = include_str!("../../../docs/settings.md");
+    let (_, documented) = settings.split_once("in an access list:\n`").unwrap();
+    let documented = documented.split('`').next().unwrap().replace("ssm:*", "t:*");
+    let list = format!("ACL SETUSER gateway on >pw {documented}");
     server.command(&list.split(' ').collect::<Vec<_>>());
     server.command(&["ACL", "SETUSER", "poor", "on", ">pw", "+@all", "resetchannels"]);
     for (user, hears) in [("gateway", true), ("poor", false)] {
@@ -127,7 +131,36 @@ async fn the_documented_access_list_suffices_and_less_is_said() {
             script.key("t:x").invoke_async::<i64>(&mut connection).await
         });
         assert_eq!(call.await.is_ok(), hears);
+        let throttle = RedisThrottle::new(shared.clone(), None);
+        let claim = Claim { email_key: "a@b.fr".to_owned(), address: "192.0.2.1".parse().ok() };
+        let admitted = throttle.reserve(&claim).await;
+        assert_eq!(matches!(admitted, Ok(Admission::Admitted(_))), hears, "{user}: {admitted:?}");
+        assert_eq!(throttle.proven(&claim, None).await.is_ok(), hears);
     }
+}
+
+#[tokio::test]
+async fn what_an_access_list_forbids_is_said_in_the_server_s_words() {
+    let server = PrivateRedis::start().await;
+    server.command(&["ACL", "SETUSER", "poor", "on", ">hunter2", "+@connection", "+@scripting", "~t:*"]);
+    let shared = shared(&server.url().replace("redis://", "redis://poor:hunter2@"));
+    shared.connect().await.unwrap();
+    let claim = Claim { email_key: "a@b.fr".to_owned(), address: None };
+    let secret = SecretString::from("s".repeat(32));
+    for throttle in [RedisThrottle::new(shared.clone(), None), RedisThrottle::new(shared.clone(), Some(&secret))] {
+        let said = throttle.reserve(&claim).await.unwrap_err().to_string();
+        assert!(
+            said.starts_with("Redis: NOPERM ") || said.starts_with("Redis: ERR The user executing the script"),
+            "{said}"
+        );
+        assert!(!said.contains("identity store") && !said.contains("hunter2"), "{said}");
+    }
+    // Words that repeat what was sent are not passed on.
+    let odd = shared.ask(PATIENCE, |mut connection| async move {
+        redis::cmd("FROBNICATE").arg("hunter2").query_async::<()>(&mut connection).await
+    });
+    let said = odd.await.unwrap_err().to_string();
+    assert!(said.starts_with("Redis: ") && !said.contains("hunter2"), "{said}");
 }
 
 #[tokio::test]

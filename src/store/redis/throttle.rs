@@ -88,7 +88,7 @@ impl RedisThrottle {
 }
 
 fn away(problem: RedisProblem) -> StoreError {
-    StoreError::Unavailable(problem.to_string())
+    StoreError::Shared(problem.to_string())
 }
 
 #[async_trait]
