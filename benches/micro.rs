@@ -21,13 +21,14 @@ use ssm_gateway::accounts::{
     Accounts, AccountsConfig, ApiKeyRequest, ApiKeys, Authenticator, KeyRing, KeySource, Origin, Registration,
 };
 use ssm_gateway::audit::Audit;
-use ssm_gateway::clock::Clock;
+use ssm_gateway::clock::{Clock, Tick};
 use ssm_gateway::config::{env::Env, routes};
 use ssm_gateway::filters::Exchange;
 use ssm_gateway::filters::body::BodyRules;
 use ssm_gateway::filters::catalog::{self, FilterHandles};
 use ssm_gateway::filters::rate_limit::buckets::{Buckets, Check, Key, Subject};
 use ssm_gateway::model::algorithm::TokenAlgorithm;
+use ssm_gateway::model::balance::{Algorithm, Ask, Member, Order, Plan, Turns};
 use ssm_gateway::model::gcra::Quota;
 use ssm_gateway::model::identity::{Client, UserId};
 use ssm_gateway::model::path::canonicalize;
@@ -36,6 +37,7 @@ use ssm_gateway::model::route_table::{PathPattern, RouteTable};
 use ssm_gateway::model::units::Rate;
 use ssm_gateway::snapshot::flood_guard::{FloodGuard, FloodGuardState};
 use ssm_gateway::store::embedded::EmbeddedStore;
+use ssm_gateway::store::{IdempotencyBounds, LocalIdempotency};
 use ssm_gateway::telemetry::metrics::Metrics;
 
 /// Look-up cost must not grow with the number of routes.
@@ -105,6 +107,57 @@ fn bucket(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// A target that is as the benchmark says.
+struct Seat {
+    weight: u32,
+    in_flight: u64,
+    identity: u64,
+}
+
+impl Member for Seat {
+    fn weight(&self) -> u32 {
+        self.weight
+    }
+    fn permille(&self, _now: Tick) -> u32 {
+        1_000
+    }
+    fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+    fn latency(&self, _now: Tick) -> Option<f64> {
+        Some(0.01)
+    }
+    fn identity(&self) -> u64 {
+        self.identity
+    }
+}
+
+/// The choice of one of so many targets, by each algorithm.
+fn pick(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("pick");
+    let now = Clock::system().now();
+    for count in [3_u32, 100] {
+        for algorithm in [
+            Algorithm::RoundRobin,
+            Algorithm::LeastRequest,
+            Algorithm::PeakEwma,
+            Algorithm::Random,
+            Algorithm::ConsistentHash,
+        ] {
+            let seat = |n: u32| Seat { weight: n % 5 + 1, in_flight: u64::from(n % 7), identity: u64::from(n) };
+            let (plan, turns) = (Plan::new(algorithm, (0..count).map(seat).collect(), Vec::new()), Turns::default());
+            let mut key = 0;
+            group.bench_function(BenchmarkId::new(format!("{algorithm:?}"), count), |bencher| {
+                bencher.iter(|| {
+                    key += 1;
+                    black_box(Order::new(Ask { key: Some(key), now }).next(&plan, &turns))
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
 /// The identity part of an authenticated request, per algorithm: from the header to who asks, revocation included.
 fn identity(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("identity");
@@ -150,11 +203,15 @@ fn chain(criterion: &mut Criterion) {
                 identity: None,
                 edits: Default::default(),
                 limit: None,
+                keyed: None,
             };
             black_box(world.chain.admit(&mut exchange).now_or_never())
         });
     });
 }
+
+/// Of a store that nothing is kept in.
+const BOUNDS: IdempotencyBounds = IdempotencyBounds { bytes: 0, entries: 0 };
 
 /// A signed-in user and the chain of one route.
 struct World {
@@ -250,6 +307,7 @@ impl World {
             authenticator: accounts.authenticator(),
             api_keys: accounts.api_keys(),
             buckets: Arc::new(Buckets::new(1000)),
+            idempotency: Arc::new(LocalIdempotency::new(Clock::system(), BOUNDS, |_| {}).expect("random bytes")),
             metrics,
         };
         let flood = table.flood_guard.as_ref().expect("a guard");
@@ -270,5 +328,5 @@ impl World {
     }
 }
 
-criterion_group!(benches, route_lookup, canonical_path, bucket, identity, chain);
+criterion_group!(benches, route_lookup, canonical_path, bucket, pick, identity, chain);
 criterion_main!(benches);

@@ -46,6 +46,12 @@ impl Readiness {
         self.draining.store(true, Ordering::Release);
     }
 
+    /// Whether `/readyz` says so.
+    pub fn is_ready(&self) -> bool {
+        let store_is_away = |store: &Store| store.needed && !(store.check)();
+        !self.is_draining() && self.health.first_round_done() && !self.stores.iter().any(store_is_away)
+    }
+
     /// Whether a drain has begun.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
@@ -89,7 +95,8 @@ async fn readyz(State((pages, readiness)): State<(Arc<Pages>, Arc<Readiness>)>, 
     .map(|(_, reason)| reason.to_owned())
     .collect();
     reasons.extend(away(true));
-    let degraded: Vec<String> = away(false).collect();
+    let stale = pages.metrics.config_is_stale().then(|| "the table was refused, an earlier one is in force".to_owned());
+    let degraded: Vec<String> = away(false).chain(stale).collect();
     let stores: BTreeMap<&str, bool> = stores.iter().map(|(name, (up, _))| (*name, *up)).collect();
     let (code, word) = match reasons.is_empty() {
         true => (StatusCode::OK, "ready"),

@@ -34,8 +34,23 @@ struct Target<'r> {
     status_code: Option<u16>,
     response_time: Option<f64>,
     circuit_breaker: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    address: Option<&'r str>,
+    #[serde(flatten)]
+    part: Option<Part<'r>>,
+}
+
+/// What a target is in its pool, for admins.
+#[derive(Debug, Serialize)]
+struct Part<'r> {
+    address: &'r str,
+    weight: u32,
+    backup: bool,
+    draining: bool,
+}
+
+impl Part<'_> {
+    fn of(target: &TargetReport) -> Part<'_> {
+        Part { address: &target.address, weight: target.weight, backup: target.backup, draining: target.draining }
+    }
 }
 
 fn service_line(pool: &PoolReport) -> Service<'_> {
@@ -113,7 +128,7 @@ fn target_line(target: &TargetReport, admin: bool) -> Target<'_> {
         status_code: probe.and_then(|probe| probe.status),
         response_time: probe.and_then(response_time),
         circuit_breaker: target.circuit.as_str(),
-        address: admin.then_some(&*target.address),
+        part: admin.then(|| Part::of(target)),
     }
 }
 
@@ -124,7 +139,15 @@ pub(super) async fn detailed(State(pages): State<Arc<Pages>>, asked: Asked) -> R
     let mut services = Map::new();
     for pool in &pools {
         let targets: Vec<Value> = pool.targets.iter().map(|target| target_detail(target, admin)).collect();
-        let detail = json!({ "pool": &*pool.pool, "status": pool.health().as_str(), "targets": targets });
+        let mut detail = json!({
+            "pool": &*pool.pool,
+            "status": pool.health().as_str(),
+            "panic": pool.panic,
+            "targets": targets,
+        });
+        if let (Some(waiting), Some(detail)) = (pool.waiting, detail.as_object_mut()) {
+            detail.insert("waiting".to_owned(), waiting.into());
+        }
         services.insert(pool.service.to_string(), detail);
     }
     let body = json!({ "status": overall(&pools), "timestamp": pages.now().to_string(), "services": services });
@@ -145,11 +168,14 @@ fn target_detail(target: &TargetReport, admin: bool) -> Value {
     json!({
         "target": &*target.label,
         "address": admin.then_some(&*target.address),
+        "weight": admin.then_some(target.weight),
+        "backup": admin.then_some(target.backup),
         "status": target.health.as_str(),
         "last_probe": probe,
         "circuit_breaker": target.circuit.as_str(),
         "circuit_breaker_failures": target.failures,
         "in_flight": target.in_flight,
+        "draining": target.draining,
     })
 }
 

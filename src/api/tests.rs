@@ -62,12 +62,15 @@ fn target(label: &str, health: Health) -> TargetReport {
         circuit: Circuit::Closed,
         failures: 3,
         in_flight: 1,
+        weight: 3,
+        backup: true,
+        draining: false,
     }
 }
 
 fn pool(pool: &str, targets: &[Health]) -> PoolReport {
     let targets = targets.iter().enumerate().map(|(n, health)| target(&format!("target-{}", n + 1), *health)).collect();
-    PoolReport { pool: pool.into(), service: pool.replace('-', "_").into(), targets }
+    PoolReport { pool: pool.into(), service: pool.replace('-', "_").into(), targets, panic: false, waiting: Some(2) }
 }
 
 /// One gateway's pages, with a hand on every input.
@@ -271,7 +274,12 @@ async fn details_history_and_reset() {
     assert_eq!(first["target"], "target-1");
     assert_eq!(first["last_probe"]["error"], "connection refused");
     assert_eq!(first["circuit_breaker_failures"], 3);
-    assert_eq!(first["in_flight"], 1);
+    assert_eq!((&first["in_flight"], &first["draining"]), (&json!(1), &json!(false)));
+    assert_eq!((&first["weight"], &first["backup"]), (&json!(3), &json!(true)));
+    assert_eq!(detailed["services"]["cv_parser"]["panic"], false);
+    assert_eq!(detailed["services"]["cv_parser"]["waiting"], 2);
+    let others = site.get("health_detailed", &[]).await.json();
+    assert!(others["services"]["cv_parser"]["targets"][0]["weight"].is_null(), "that is for admins");
     let history = site.get("health_history", &[ADMIN]).await.json();
     assert_eq!(history["transitions"][0]["reason"], "status 500");
     let reset = ask(router(site.pages.clone()), "POST", "/builtin/health_reset", &[ADMIN]).await;

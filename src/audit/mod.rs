@@ -10,6 +10,7 @@ mod flood;
 mod lines;
 mod loss;
 mod retention;
+mod slot;
 mod spool;
 pub mod verify;
 mod writer;
@@ -37,6 +38,7 @@ use flood::Flood;
 use lines::Lines;
 pub use lines::{hex, line};
 use loss::Loss;
+use slot::Slot;
 use spool::Spool;
 use writer::{Pace, Writer};
 
@@ -94,7 +96,7 @@ impl Audit {
     /// Starts the writer on a thread of its own, with what an earlier process left in the spool; and retention.
     ///
     /// # Errors
-    /// When the file of the lines cannot be opened, or no thread can be made.
+    /// When the file of the lines cannot be opened, the spool's folder takes no lock, or no thread can be made.
     pub fn start(
         store: Arc<dyn AuditStore>,
         config: &AuditConfig,
@@ -105,9 +107,11 @@ impl Audit {
         let lines = Arc::new(Lines::start(&config.lines, metrics.log_lines_dropped())?);
         let (audit, queue) = Audit::with_queue(clock, metrics.audit(), lines.clone());
         let Some(shared) = &audit.0 else { return Ok(audit) };
-        let spool = Spool::new(config.spool.clone(), config.spool_max);
+        let slot = Slot::take(&config.spool)?;
+        let spool = Spool::new(slot.path().to_owned(), config.spool_max);
         let writer =
-            Writer::new(store.clone(), queue, shared.desk.clone(), spool, lines, shared.stop.clone(), Pace::REAL);
+            Writer::new(store.clone(), queue, shared.desk.clone(), spool, lines, shared.stop.clone(), Pace::REAL)
+                .adopting(slot);
         let (done, ended) = oneshot::channel();
         *shared.ended.lock() = Some(ended);
         // A runtime of its own: a start that is refused takes the process's away while this thread still writes.

@@ -66,6 +66,11 @@ impl Spool {
         Ok((bad > 0).then(|| SetAside { lines: bad, path: self.beside("bad") }))
     }
 
+    /// The same for another file.
+    pub(super) fn moved_to(&self, path: PathBuf) -> Spool {
+        Spool::new(path, self.cap)
+    }
+
     /// Entries that wait.
     pub(super) const fn waiting(&self) -> u64 {
         self.waiting

@@ -10,6 +10,7 @@ use tokio::time::{MissedTickBehavior, Sleep, sleep, timeout};
 
 use super::Desk;
 use super::lines::Lines;
+use super::slot::Slot;
 use super::spool::Spool;
 use crate::store::{AuditEntry, AuditHash, AuditRecord, AuditStore, StoreError};
 
@@ -50,6 +51,8 @@ pub(super) struct Writer {
     queue: mpsc::Receiver<AuditEntry>,
     desk: Arc<Desk>,
     pub(super) spool: Spool,
+    /// Holds the spool against other processes; tests have none.
+    slot: Option<Slot>,
     lines: Arc<Lines>,
     stop: Arc<Notify>,
     pace: Pace,
@@ -73,7 +76,13 @@ impl Writer {
         pace: Pace,
     ) -> Writer {
         let retry = pace.first_retry;
-        Writer { store, queue, desk, spool, lines, stop, pace, pause: None, retry, doubtful: true, last: None }
+        let slot = None;
+        Writer { store, queue, desk, spool, slot, lines, stop, pace, pause: None, retry, doubtful: true, last: None }
+    }
+
+    /// The same, which holds its spool and empties those that nobody has.
+    pub(super) fn adopting(self, slot: Slot) -> Writer {
+        Writer { slot: Some(slot), ..self }
     }
 
     /// Writes until told to stop, or until nobody can record any more, and everything is in the store or the spool.
@@ -90,7 +99,10 @@ impl Writer {
                     _ => self.keep(std::mem::take(&mut batch)).await,
                 },
                 () = over(&mut self.pause), if self.spool.waiting() > 0 => self.drain().await,
-                _ = settle.tick() => self.keep(self.desk.flood.settle()).await,
+                _ = settle.tick() => {
+                    self.adopt();
+                    self.keep(self.desk.flood.settle()).await;
+                }
                 () = stop.notified() => self.queue.close(),
             }
         }
@@ -112,6 +124,18 @@ impl Writer {
         self.gauge();
         if self.spool.waiting() > 0 {
             tracing::info!(entries = self.spool.waiting(), "the audit spool has entries of before");
+        }
+    }
+
+    /// Goes on with the spool of a process that has ended, once its own is empty.
+    pub(super) fn adopt(&mut self) {
+        if self.spool.waiting() > 0 {
+            return;
+        }
+        if let Some(left) = self.slot.as_ref().and_then(Slot::orphan) {
+            self.spool = self.spool.moved_to(left.path().to_owned());
+            self.slot = Some(left);
+            self.take_over();
         }
     }
 

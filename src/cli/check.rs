@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::config::env::Env;
+use crate::config::on_reload::{ROUTES, SETTINGS, describe as describe_reload};
 use crate::config::routes::{self, Checked};
 use crate::config::spec::{AuthSpec, AuthWord, RouteSpec, RoutesSpec};
 
@@ -14,10 +15,18 @@ pub struct CheckArgs {
     /// The file to check.
     #[arg(default_value = "routes.yaml")]
     pub file: PathBuf,
+    /// Print what a reload (SIGHUP) does about each key of routes.yaml and gateway.yaml instead; checks nothing.
+    #[arg(long)]
+    pub reload: bool,
 }
 
 /// Checks the file. 0: it is good, and its table is on standard output; 1: its problems are on standard error.
 pub fn run(args: &CheckArgs, env: &Env) -> ExitCode {
+    if args.reload {
+        let (routes, settings) = (describe_reload(ROUTES), describe_reload(SETTINGS));
+        let printed = write!(std::io::stdout(), "routes.yaml\n\n{routes}\ngateway.yaml\n\n{settings}");
+        return printed.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+    }
     let printed = match routes::load(&args.file, env) {
         Ok(checked) => {
             let warnings =
@@ -122,7 +131,7 @@ routes: 2, pools: 1, limits: 0
     #[test]
     fn the_exit_code_tells_good_from_bad() {
         let folder = tempfile::tempdir().unwrap();
-        let args = CheckArgs { file: folder.path().join("routes.yaml") };
+        let args = CheckArgs { file: folder.path().join("routes.yaml"), reload: false };
         assert_eq!(run(&args, &Env::default()), ExitCode::FAILURE);
         std::fs::write(&args.file, "version: 1\nroutes: []\n").unwrap();
         assert_eq!(run(&args, &Env::default()), ExitCode::SUCCESS);

@@ -17,7 +17,7 @@ use crate::config::env::Env;
 use crate::config::settings::Settings;
 use crate::demo::{self, DemoHandles, DemoPorts};
 use crate::model::role::Role;
-use crate::server::{self, Start};
+use crate::server::{self, SettingsFile, Start};
 
 use super::users;
 
@@ -44,7 +44,8 @@ pub fn run(args: &DemoArgs, env: Env) -> anyhow::Result<()> {
     };
     stage(add_user, |world, print_tour| {
         let env = env.with(world.environment());
-        let mut settings = Settings::load(None, &env)?;
+        let read = Settings::load(None, &env)?;
+        let mut settings = read.clone();
         settings.database = None; // its accounts are made for a store of its own
         settings.redis.url = None; // and their numbers are others' too: nobody may be told what is revoked here
         let on_ready = move |address: SocketAddr| {
@@ -52,9 +53,12 @@ pub fn run(args: &DemoArgs, env: Env) -> anyhow::Result<()> {
         };
         server::run(Start {
             settings,
+            settings_file: SettingsFile { path: None, read },
             routes: args.routes.clone(),
             data_dir: world.data_dir.clone(),
             env,
+            upgrade: false,
+            last_good: false,
             on_ready: Some(Box::new(on_ready)),
         })
     })

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::config::env::Env;
 use crate::config::settings::Settings;
-use crate::server::{self, Start};
+use crate::server::{self, SettingsFile, Start};
 
 /// Where the gateway finds its files.
 #[derive(Debug, Clone, Args)]
@@ -21,14 +21,30 @@ pub struct RunArgs {
     /// then `data_dir` of the process settings, then data.
     #[arg(long, value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
+    /// Take the listening sockets over from the gateway that runs with the same data folder, once this one is ready and
+    /// SIGQUIT was sent to that one; no connection is lost.
+    #[arg(long)]
+    pub upgrade: bool,
+    /// When the table is bad, start with the last good one, which the data folder keeps.
+    #[arg(long)]
+    pub last_good: bool,
 }
 
 /// Runs the gateway.
 pub fn run(args: &RunArgs, env: Env) -> anyhow::Result<()> {
-    let mut settings = Settings::load(args.config.as_deref(), &env)?;
+    let read = Settings::load(args.config.as_deref(), &env)?;
+    let mut settings = read.clone();
     if let Some(folder) = &args.data_dir {
         settings.data_dir.clone_from(folder);
     }
-    let data_dir = settings.data_dir.clone();
-    server::run(Start { settings, routes: args.routes.clone(), data_dir, env, on_ready: None })
+    server::run(Start {
+        data_dir: settings.data_dir.clone(),
+        settings,
+        settings_file: SettingsFile { path: args.config.clone(), read },
+        routes: args.routes.clone(),
+        env,
+        upgrade: args.upgrade,
+        last_good: args.last_good,
+        on_ready: None,
+    })
 }

@@ -20,6 +20,8 @@ pub mod check;
 
 pub mod routes;
 
+pub mod on_reload;
+
 mod secret;
 pub mod settings;
 mod settings_check;
@@ -29,6 +31,7 @@ mod settings_redis;
 mod settings_spec;
 mod tls;
 mod token_settings;
+mod upstream_tls;
 mod variables;
 
 pub mod schema;

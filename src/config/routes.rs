@@ -10,6 +10,7 @@ use super::env::Env;
 use super::locate::MAX_BYTES;
 use super::problem::{Problem, Problems};
 use super::spec::RoutesSpec;
+use super::upstream_tls;
 use crate::model::route_table::RouteTable;
 
 /// A table without problems.
@@ -32,7 +33,8 @@ pub fn load(path: &Path, env: &Env) -> Result<Checked, Problems> {
 /// Checks a text; `file` is its name in problems.
 pub fn parse(file: &str, text: &str, env: &Env) -> Result<Checked, Problems> {
     let mut decoded = decode::<RoutesSpec>(file, text, env);
-    let Some(spec) = decoded.value else { return Err(decoded.report.finish()) };
+    let Some(mut spec) = decoded.value else { return Err(decoded.report.finish()) };
+    upstream_tls::read_files(&mut spec, &mut decoded.report);
     let table = check::check(&spec, &mut decoded.report);
     if !decoded.report.is_empty() {
         return Err(decoded.report.finish());
@@ -67,6 +69,7 @@ pub fn read(path: &Path, name: &str) -> Result<String, Problems> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::spec::TargetSpec;
     use crate::model::route_table::Lookup;
     use http::Method;
     use proptest::prelude::*;
@@ -126,7 +129,7 @@ mod tests {
         ]);
         let spec = shipped(&env).spec;
         let pool = &spec.pools["cv-parser"];
-        assert_eq!(pool.targets, ["http://a:1", "http://b:2"]);
+        assert_eq!(pool.targets, ["http://a:1", "http://b:2"].map(TargetSpec::at));
         assert_eq!((pool.breaker.failures, pool.breaker.open_for.to_string()), (2, "8s".to_owned()));
         let health = pool.health.clone().unwrap();
         assert_eq!((health.every.to_string(), health.timeout.to_string()), ("6s".to_owned(), "4s".to_owned()));
@@ -134,7 +137,7 @@ mod tests {
         assert_eq!((limit.rate.map(|rate| rate.to_string()), limit.burst), (Some("7/min".to_owned()), 3));
         assert_eq!(spec.cors.origins, ["https://x.example", "https://y.example"]);
         assert_eq!(spec.defaults.timeout.to_string(), "9s");
-        assert_eq!(spec.pools["matching"].health.clone().unwrap().path, "/api/v1/health");
+        assert_eq!(spec.pools["matching"].health.clone().unwrap().path.as_deref(), Some("/api/v1/health"));
     }
 
     #[test]

@@ -62,6 +62,8 @@ pub struct Listen {
     pub port: u16,
     /// TLS; default off.
     pub tls: Option<Tls>,
+    /// Whether clients may speak HTTP/2: by ALPN with TLS, by prior knowledge without; default false.
+    pub http2: bool,
     /// Most connections at once; default 10 000.
     pub max_connections: usize,
     /// Most connections at once per client address; default 1000, 0 is no cap.
@@ -182,6 +184,8 @@ pub struct Drain {
     pub delay: Duration,
     /// Longest that requests in flight are waited for; default 30s.
     pub grace: Duration,
+    /// Longest that a process that was sent SIGQUIT, and one started with `--upgrade`, wait for each other; default 60s.
+    pub upgrade_wait: Duration,
 }
 
 /// Kind of installation.

@@ -128,6 +128,7 @@ impl Checker<'_> {
             address: spec.address.unwrap_or(ANY),
             port: variable.or(spec.port).unwrap_or(5050),
             tls: spec.tls.map(|tls| self.tls(tls)),
+            http2: spec.http2,
             max_connections: self.count("listen.max_connections", spec.max_connections, 10_000, 1, 1_000_000),
             max_connections_per_address: spec.max_connections_per_address.unwrap_or(1_000),
             header_timeout: self.span("listen.header_timeout", spec.header_timeout, Duration::from_secs(10)),
@@ -175,6 +176,7 @@ impl Checker<'_> {
         Drain {
             delay: spec.delay.map_or(Duration::ZERO, |span| span.0.min(MAX_SPAN)),
             grace: self.span("drain.grace", spec.grace, Duration::from_secs(30)),
+            upgrade_wait: self.span("drain.upgrade_wait", spec.upgrade_wait, Duration::from_secs(60)),
         }
     }
 

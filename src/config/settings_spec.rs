@@ -36,6 +36,7 @@ pub(super) struct ListenSpec {
     pub(super) address: Option<IpAddr>,
     pub(super) port: Option<u16>,
     pub(super) tls: Option<TlsSpec>,
+    pub(super) http2: bool,
     pub(super) max_connections: Option<usize>,
     pub(super) max_connections_per_address: Option<usize>,
     pub(super) header_timeout: Option<Span>,
@@ -114,4 +115,5 @@ pub(super) struct AuditSpec {
 pub(super) struct DrainSpec {
     pub(super) delay: Option<Span>,
     pub(super) grace: Option<Span>,
+    pub(super) upgrade_wait: Option<Span>,
 }

@@ -3,9 +3,19 @@
 //! Every struct refuses unknown keys. Docstrings become the descriptions in `conf/routes.schema.json`.
 
 mod auth;
+mod balance;
+mod breaker;
 mod builtin;
+mod concurrency;
+mod health;
+mod idempotency;
 mod pool;
+mod retries;
 mod revocation;
+mod statuses;
+mod target;
+mod upstream_tls;
+mod websocket;
 
 use std::collections::BTreeMap;
 
@@ -13,9 +23,19 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use auth::{AuthSpec, AuthWord, RolesSpec, TextSpec};
+pub use balance::{BalanceSpec, BalanceWord, HashHeaderSpec, HashKeySpec, HashSpec, HashWord};
+pub use breaker::{BreakerSpec, PanicSpec};
 pub use builtin::{Audience, Builtin};
-pub use pool::{BreakerSpec, HealthSpec, PoolSpec, TimeoutsSpec};
+pub use concurrency::ConcurrencySpec;
+pub use health::HealthSpec;
+pub use idempotency::IdempotencySpec;
+pub use pool::{PoolSpec, TimeoutsSpec};
+pub use retries::RetriesSpec;
 pub use revocation::{BoundedSpec, RevocationSpec, RevocationWord};
+pub use statuses::StatusesSpec;
+pub use target::TargetSpec;
+pub use upstream_tls::{TlsFiles, UpstreamTlsSpec};
+pub use websocket::WebsocketSpec;
 
 use super::list::{self, Networks};
 use crate::model::units::{ByteSize, Rate, Span};
@@ -183,9 +203,20 @@ pub struct RouteSpec {
     /// Longest a whole request may take; default `defaults.timeout`.
     #[serde(default)]
     pub timeout: Option<Span>,
+    /// Most retries of one request, at most 10; default: the pool's `retries.max`.
+    #[serde(default)]
+    #[schemars(range(max = 10))]
+    pub retries: Option<u32>,
     /// What bodies it takes.
     #[serde(default)]
     pub body: BodySpec,
+    /// Requests with an `Idempotency-Key` are carried out once, and repeats get the first one's answer; default: the header
+    /// is passed on and means nothing here.
+    #[serde(default)]
+    pub idempotency: Option<IdempotencySpec>,
+    /// Upgraded connections (WebSocket).
+    #[serde(default)]
+    pub websocket: Option<WebsocketSpec>,
     /// Client networks that may call (`10.0.0.0/8`, or an address); default: all.
     #[serde(default)]
     #[schemars(schema_with = "list::schema")]

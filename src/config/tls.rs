@@ -25,7 +25,7 @@ pub(super) fn private_key(path: &Path) -> Result<(), String> {
 }
 
 /// The library's own texts may show a part of the file; these do not.
-fn say(path: &Path, error: Error, what: &str) -> String {
+pub(super) fn say(path: &Path, error: Error, what: &str) -> String {
     let path = path.display();
     match error {
         Error::Io(error) => format!("{path} cannot be read: {error}"),

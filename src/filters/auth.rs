@@ -152,6 +152,7 @@ mod tests {
             identity: None,
             edits: Edits::default(),
             limit: None,
+            keyed: None,
         };
         let result = filter.on_request(&mut exchange).await.map(|_| ());
         (result, exchange.identity)

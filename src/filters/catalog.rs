@@ -9,11 +9,13 @@ use super::auth::Auth;
 use super::body::{Body, BodyRules};
 use super::cache_control::CacheControl;
 use super::chain::Chain;
+use super::idempotency::{Idempotency, Policy};
 use super::ip_access::IpAccess;
 use super::rate_limit::buckets::Buckets;
 use super::rate_limit::{LimitObserver, RateLimit};
 use crate::accounts::{ApiKeys, Authenticator};
 use crate::config::spec::{LimitSpec, RevocationSpec, RevocationWord, RouteSpec, RoutesSpec};
+use crate::store::IdempotencyStore;
 use crate::telemetry::metrics::{LimitMetrics, Metrics};
 
 /// Process state that filters refer to; it outlives every table.
@@ -25,6 +27,8 @@ pub struct FilterHandles {
     pub api_keys: Arc<ApiKeys>,
     /// Buckets of the rate limits.
     pub buckets: Arc<Buckets>,
+    /// What is known of requests with an `Idempotency-Key`.
+    pub idempotency: Arc<dyn IdempotencyStore>,
     /// Where decisions are counted.
     pub metrics: Arc<Metrics>,
 }
@@ -55,6 +59,10 @@ pub fn chain(
     filters.push(Box::new(Body::new(body.clone())));
     let cache_control = CacheControl::new(route.cache_control.as_deref());
     filters.push(Box::new(cache_control.map_err(|error| format!("cache_control: {error}"))?));
+    if let Some(spec) = &route.idempotency {
+        let policy = Policy::new(spec, handles.idempotency.clone(), handles.metrics.idempotency(&route.name));
+        filters.push(Box::new(Idempotency::new(policy, &route.name)));
+    }
     Ok(Chain::new(filters))
 }
 

@@ -2,6 +2,7 @@
 
 use http::{HeaderName, HeaderValue};
 
+use super::idempotency::Keyed;
 use crate::clock::Tick;
 use crate::model::identity::{Client, Identity};
 
@@ -23,6 +24,8 @@ pub struct Exchange<'a> {
     pub edits: Edits,
     /// The limit closest to exhaustion; set by rate limiting.
     pub limit: Option<LimitState>,
+    /// Its `Idempotency-Key`, where the route heeds it.
+    pub keyed: Option<Keyed>,
 }
 
 /// A limit's state after the decision, for the access log.
@@ -83,6 +86,11 @@ pub(crate) mod tests {
             Request { head, address: IpAddr::from([127, 0, 0, 1]), identity: None }
         }
 
+        pub(crate) fn method(mut self, method: http::Method) -> Request {
+            self.head.method = method;
+            self
+        }
+
         pub(crate) fn from(mut self, address: &str) -> Request {
             self.address = address.parse().unwrap();
             self
@@ -121,6 +129,7 @@ pub(crate) mod tests {
                 identity: self.identity.clone(),
                 edits: Edits::default(),
                 limit: None,
+                keyed: None,
             }
         }
     }

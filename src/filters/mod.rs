@@ -9,6 +9,7 @@ pub mod cache_control;
 pub mod catalog;
 pub mod chain;
 pub mod exchange;
+pub mod idempotency;
 pub mod ip_access;
 pub mod rate_limit;
 

@@ -2,6 +2,7 @@
 //! metrics and the access log read it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -39,6 +40,8 @@ pub struct AccessRecord<'a> {
     pub duration: Duration,
     /// From first byte read to the answer's head.
     pub first_byte: Option<Duration>,
+    /// Of that, waiting for a place at a target; where places are limited.
+    pub queue: Option<Duration>,
     /// The upstream that was asked, if one was.
     pub upstream: Option<UpstreamRecord<'a>>,
     /// Who asked, when proven.
@@ -74,7 +77,7 @@ impl Outcome {
 pub struct UpstreamRecord<'a> {
     /// Pool.
     pub pool: &'a str,
-    /// Address of the target asked last.
+    /// Label of the target asked last.
     pub target: &'a str,
     /// Its status, when it answered.
     pub status: Option<u16>,
@@ -82,6 +85,8 @@ pub struct UpstreamRecord<'a> {
     pub duration: Duration,
     /// Tries made.
     pub attempts: u32,
+    /// Targets of the tries after which there was another, in their order.
+    pub tried: &'a [Arc<str>],
 }
 
 /// The limit's part in a request.

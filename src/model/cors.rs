@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "X-Request-ID, X-Process-Time, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, X-RateLimit-Window, \
-     RateLimit-Policy, RateLimit, Retry-After",
+     RateLimit-Policy, RateLimit, Retry-After, Idempotency-Replayed",
 );
 const TRUE: HeaderValue = HeaderValue::from_static("true");
 const MAX_REQUESTED_HEADERS: usize = 4096;

@@ -14,6 +14,10 @@ pub struct PoolReport {
     pub service: Arc<str>,
     /// Its targets, in configuration order; names that resolve to several addresses give several.
     pub targets: Vec<TargetReport>,
+    /// Requests that wait for a place; `None` where places are not limited.
+    pub waiting: Option<u64>,
+    /// Whether too few of them are available to believe it.
+    pub panic: bool,
 }
 
 /// The state of one target at one moment.
@@ -33,6 +37,12 @@ pub struct TargetReport {
     pub failures: u64,
     /// Requests it is working on.
     pub in_flight: u64,
+    /// Its part of the requests, beside the others'.
+    pub weight: u32,
+    /// Whether it gets requests only while the others cannot take them.
+    pub backup: bool,
+    /// Whether the configuration gives it no new requests.
+    pub draining: bool,
 }
 
 impl PoolReport {

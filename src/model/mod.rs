@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod algorithm;
+pub mod balance;
 pub mod breaker;
 pub mod cors;
 pub mod email;
@@ -12,10 +13,15 @@ pub mod health;
 pub mod identity;
 pub mod json;
 pub mod lang;
+pub mod line;
 pub mod path;
 pub mod rejection;
 pub mod reply;
+pub mod retry;
+pub mod retry_after;
 pub mod role;
 pub mod route_table;
+pub mod server_name;
 pub mod throttle;
 pub mod units;
+pub mod window;

@@ -20,9 +20,11 @@ pub struct FieldProblem {
 }
 
 /// Every code that [`Rejection::code`] gives.
-const CODES: [&str; 31] = [
+const CODES: [&str; 37] = [
     "INVALID_JSON",
     "BAD_REQUEST",
+    "INVALID_IDEMPOTENCY_KEY",
+    "MISSING_IDEMPOTENCY_KEY",
     "EMAIL_ALREADY_USED",
     "MISSING_TOKEN",
     "INVALID_TOKEN_FORMAT",
@@ -41,9 +43,12 @@ const CODES: [&str; 31] = [
     "OWN_ACCOUNT",
     "NOT_FOUND",
     "METHOD_NOT_ALLOWED",
+    "IDEMPOTENCY_IN_FLIGHT",
+    "IDEMPOTENCY_ANSWER_TOO_LONG",
     "PAYLOAD_TOO_LARGE",
     "UNSUPPORTED_MEDIA_TYPE",
     "VALIDATION_ERROR",
+    "IDEMPOTENCY_MISMATCH",
     "RATE_LIMIT_EXCEEDED",
     "INTERNAL_ERROR",
     "BAD_GATEWAY",
@@ -51,6 +56,7 @@ const CODES: [&str; 31] = [
     "CIRCUIT_OPEN",
     "OVERLOADED",
     "AUTH_UNAVAILABLE",
+    "IDEMPOTENCY_UNAVAILABLE",
     "UPSTREAM_TIMEOUT",
 ];
 
@@ -61,6 +67,10 @@ pub enum Rejection {
     InvalidJson,
     /// The request breaks HTTP or our rules for it; the text says which, never what was sent.
     BadRequest(&'static str),
+    /// `Idempotency-Key` is not exactly one key.
+    InvalidIdempotencyKey,
+    /// No `Idempotency-Key` on a route that needs one.
+    MissingIdempotencyKey,
     /// Registration of an address that has an account.
     EmailAlreadyUsed,
     /// No `Authorization` on a route that needs one.
@@ -97,12 +107,18 @@ pub enum Rejection {
     NotFound,
     /// The path exists, the method does not; carries the value of `Allow`.
     MethodNotAllowed(HeaderValue),
+    /// Another request with this `Idempotency-Key` is in flight.
+    IdempotencyInFlight(Duration),
+    /// The request was answered, but the answer was too long to keep for this repeat.
+    IdempotencyAnswerTooLong,
     /// The body is over the route's cap.
     PayloadTooLarge,
     /// The route does not take this content type.
     UnsupportedMediaType,
     /// Well-formed JSON that says something unacceptable.
     Validation(Vec<FieldProblem>),
+    /// Another request was answered under this `Idempotency-Key`.
+    IdempotencyMismatch,
     /// A limit is spent; carries the wait until the request can pass.
     RateLimited(Duration),
     /// Our own fault.
@@ -117,6 +133,8 @@ pub enum Rejection {
     Overloaded(Duration),
     /// The identity store cannot be reached.
     AuthUnavailable(Duration),
+    /// What was answered under an `Idempotency-Key` cannot be looked up.
+    IdempotencyUnavailable(Duration),
     /// The upstream did not answer in time.
     UpstreamTimeout(Arc<str>),
 }
@@ -126,7 +144,11 @@ impl Rejection {
     pub fn status(&self) -> StatusCode {
         use Rejection as R;
         match self {
-            R::InvalidJson | R::BadRequest(_) | R::EmailAlreadyUsed => StatusCode::BAD_REQUEST,
+            R::InvalidJson
+            | R::BadRequest(_)
+            | R::InvalidIdempotencyKey
+            | R::MissingIdempotencyKey
+            | R::EmailAlreadyUsed => StatusCode::BAD_REQUEST,
             R::MissingToken
             | R::InvalidTokenFormat
             | R::TokenRevoked
@@ -144,15 +166,18 @@ impl Rejection {
             | R::OwnAccount => StatusCode::FORBIDDEN,
             R::NotFound => StatusCode::NOT_FOUND,
             R::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            R::IdempotencyInFlight(_) | R::IdempotencyAnswerTooLong => StatusCode::CONFLICT,
             R::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             R::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            R::Validation(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            R::Validation(_) | R::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
             R::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
             R::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             R::BadGateway(_) => StatusCode::BAD_GATEWAY,
-            R::ServiceUnavailable(..) | R::CircuitOpen(..) | R::Overloaded(_) | R::AuthUnavailable(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            R::ServiceUnavailable(..)
+            | R::CircuitOpen(..)
+            | R::Overloaded(_)
+            | R::AuthUnavailable(_)
+            | R::IdempotencyUnavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             R::UpstreamTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -168,6 +193,8 @@ impl Rejection {
         match self {
             R::InvalidJson => "INVALID_JSON",
             R::BadRequest(_) => "BAD_REQUEST",
+            R::InvalidIdempotencyKey => "INVALID_IDEMPOTENCY_KEY",
+            R::MissingIdempotencyKey => "MISSING_IDEMPOTENCY_KEY",
             R::EmailAlreadyUsed => "EMAIL_ALREADY_USED",
             R::MissingToken => "MISSING_TOKEN",
             R::InvalidTokenFormat => "INVALID_TOKEN_FORMAT",
@@ -186,9 +213,12 @@ impl Rejection {
             R::OwnAccount => "OWN_ACCOUNT",
             R::NotFound => "NOT_FOUND",
             R::MethodNotAllowed(_) => "METHOD_NOT_ALLOWED",
+            R::IdempotencyInFlight(_) => "IDEMPOTENCY_IN_FLIGHT",
+            R::IdempotencyAnswerTooLong => "IDEMPOTENCY_ANSWER_TOO_LONG",
             R::PayloadTooLarge => "PAYLOAD_TOO_LARGE",
             R::UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE",
             R::Validation(_) => "VALIDATION_ERROR",
+            R::IdempotencyMismatch => "IDEMPOTENCY_MISMATCH",
             R::RateLimited(_) => "RATE_LIMIT_EXCEEDED",
             R::Internal => "INTERNAL_ERROR",
             R::BadGateway(_) => "BAD_GATEWAY",
@@ -196,6 +226,7 @@ impl Rejection {
             R::CircuitOpen(..) => "CIRCUIT_OPEN",
             R::Overloaded(_) => "OVERLOADED",
             R::AuthUnavailable(_) => "AUTH_UNAVAILABLE",
+            R::IdempotencyUnavailable(_) => "IDEMPOTENCY_UNAVAILABLE",
             R::UpstreamTimeout(_) => "UPSTREAM_TIMEOUT",
         }
     }
@@ -211,6 +242,8 @@ impl Rejection {
                     Lang::En => format!("Bad request ({why})"),
                 });
             }
+            R::InvalidIdempotencyKey => ("En-tête Idempotency-Key invalide", "Invalid Idempotency-Key header"),
+            R::MissingIdempotencyKey => ("En-tête Idempotency-Key requis", "Idempotency-Key header required"),
             R::EmailAlreadyUsed => ("Email déjà utilisé", "E-mail already used"),
             R::MissingToken => ("Token d'autorisation requis", "Authorization token required"),
             R::InvalidTokenFormat => ("Format d'autorisation invalide", "Invalid authorization format"),
@@ -227,17 +260,19 @@ impl Rejection {
             R::RoleNotAllowed => ("Rôle non autorisé à l'inscription", "Role not allowed at registration"),
             R::ForbiddenAddress => ("Adresse non autorisée", "Address not allowed"),
             R::SessionRequired => ("Connexion d'un utilisateur requise", "A user's log-in is required"),
-            R::OwnAccount => {
-                ("Un administrateur ne modifie pas son propre compte", "Administrators cannot change their own account")
-            }
+            R::OwnAccount => OWN_ACCOUNT,
             R::NotFound => ("Ressource non trouvée", "Resource not found"),
             R::MethodNotAllowed(_) => ("Méthode non autorisée", "Method not allowed"),
+            R::IdempotencyInFlight(_) => IN_FLIGHT,
+            R::IdempotencyAnswerTooLong => TOO_LONG,
             R::PayloadTooLarge => ("Corps trop volumineux", "Body too large"),
             R::UnsupportedMediaType => ("Type de contenu non supporté", "Unsupported content type"),
             R::Validation(_) => ("Données invalides", "Invalid data"),
+            R::IdempotencyMismatch => MISMATCH,
             R::RateLimited(_) => ("Trop de requêtes", "Too many requests"),
             R::Internal => ("Erreur interne du serveur", "Internal server error"),
             R::Overloaded(_) => ("Service surchargé, réessayez plus tard", "Service overloaded, try again later"),
+            R::IdempotencyUnavailable(_) => UNAVAILABLE,
             R::AuthUnavailable(_) => ("Service d'authentification indisponible", "Authentication service unavailable"),
             R::BadGateway(name) => {
                 return named(lang, name, ["Réponse invalide du service ", ""], ["Invalid answer from service ", ""]);
@@ -245,14 +280,7 @@ impl Rejection {
             R::ServiceUnavailable(name, _) => {
                 return named(lang, name, ["Service ", " indisponible"], ["Service ", " unavailable"]);
             }
-            R::CircuitOpen(name, _) => {
-                return named(
-                    lang,
-                    name,
-                    ["Service ", " indisponible (circuit ouvert)"],
-                    ["Service ", " unavailable (circuit open)"],
-                );
-            }
+            R::CircuitOpen(name, _) => return named(lang, name, CIRCUIT_OPEN.0, CIRCUIT_OPEN.1),
             R::UpstreamTimeout(name) => {
                 return named(lang, name, ["Timeout du service ", ""], ["Timeout of service ", ""]);
             }
@@ -263,11 +291,13 @@ impl Rejection {
         })
     }
 
-    /// How long the client should wait: the true time, for 429 and 503.
+    /// How long the client should wait: the true time, for 429 and 503; a guess where nobody knows.
     pub fn retry_after(&self) -> Option<Duration> {
         use Rejection as R;
         match self {
             R::RateLimited(wait)
+            | R::IdempotencyInFlight(wait)
+            | R::IdempotencyUnavailable(wait)
             | R::ServiceUnavailable(_, wait)
             | R::CircuitOpen(_, wait)
             | R::Overloaded(wait)
@@ -285,6 +315,25 @@ impl Rejection {
     }
 }
 
+/// A sentence in French and in English.
+type Texts = (&'static str, &'static str);
+
+const IN_FLIGHT: Texts =
+    ("Une requête avec cette clé d'idempotence est en cours", "A request with this idempotency key is in progress");
+const TOO_LONG: Texts = (
+    "Requête déjà traitée, réponse trop longue pour être répétée",
+    "Request done already, its answer was too long to repeat",
+);
+const MISMATCH: Texts =
+    ("Clé d'idempotence déjà utilisée pour une autre requête", "Idempotency key already used for another request");
+const UNAVAILABLE: Texts =
+    ("Vérification de la clé d'idempotence indisponible", "Idempotency key cannot be checked now");
+const OWN_ACCOUNT: Texts =
+    ("Un administrateur ne modifie pas son propre compte", "Administrators cannot change their own account");
+/// Around the name of the service.
+const CIRCUIT_OPEN: ([&str; 2], [&str; 2]) =
+    (["Service ", " indisponible (circuit ouvert)"], ["Service ", " unavailable (circuit open)"]);
+
 fn named<'a>(lang: Lang, name: &str, fr: [&str; 2], en: [&str; 2]) -> Cow<'a, str> {
     let [before, after] = match lang {
         Lang::Fr => fr,
@@ -294,52 +343,4 @@ fn named<'a>(lang: Lang, name: &str, fr: [&str; 2], en: [&str; 2]) -> Cow<'a, st
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_code_is_known_by_its_text() {
-        let (name, wait) = (Arc::<str>::from("s"), Duration::ZERO);
-        use Rejection as R;
-        let all = [
-            R::InvalidJson,
-            R::BadRequest("why"),
-            R::EmailAlreadyUsed,
-            R::MissingToken,
-            R::InvalidTokenFormat,
-            R::TokenRevoked,
-            R::TokenExpired,
-            R::InvalidToken,
-            R::WrongTokenType,
-            R::InvalidCredentials,
-            R::InvalidRefreshToken,
-            R::InvalidApiKey,
-            R::ForbiddenRole(None),
-            R::ForbiddenScope,
-            R::RoleNotAllowed,
-            R::ForbiddenAddress,
-            R::SessionRequired,
-            R::OwnAccount,
-            R::NotFound,
-            R::MethodNotAllowed(HeaderValue::from_static("GET")),
-            R::PayloadTooLarge,
-            R::UnsupportedMediaType,
-            R::Validation(Vec::new()),
-            R::RateLimited(wait),
-            R::Internal,
-            R::BadGateway(name.clone()),
-            R::ServiceUnavailable(name.clone(), wait),
-            R::CircuitOpen(name.clone(), wait),
-            R::Overloaded(wait),
-            R::AuthUnavailable(wait),
-            R::UpstreamTimeout(name),
-        ];
-        assert_eq!(all.each_ref().map(Rejection::code), CODES);
-        assert!(CODES.into_iter().all(|code| Rejection::known_code(code) == Some(code)));
-        for rejection in &all {
-            assert!(rejection.status().is_client_error() || rejection.status().is_server_error());
-            assert_ne!(rejection.message(Lang::Fr), "", "{rejection:?}");
-            assert_ne!(rejection.message(Lang::Fr), rejection.message(Lang::En), "{rejection:?}");
-        }
-    }
-}
+mod tests;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::ctx::RequestCtx;
 use super::trace::TraceParent;
-use super::{Gateway, aggregate, body, compression};
+use super::{Gateway, aggregate, body, compression, hash_key, idempotency, presence};
 use crate::clock::Tick;
 use crate::filters::Exchange;
 use crate::filters::chain::Admission;
@@ -20,7 +20,8 @@ use crate::model::identity::Client;
 use crate::model::path::canonicalize;
 use crate::model::rejection::Rejection;
 use crate::model::reply::Reply;
-use crate::snapshot::{Destination, Found};
+use crate::snapshot::{Destination, Found, Matched};
+use crate::upstream::upgrade::Handshake;
 
 /// Longest silence of a client in the middle of a request or an answer, and the time of a request without a route.
 const CLIENT_SILENCE: Duration = Duration::from_secs(30);
@@ -50,6 +51,7 @@ impl Gateway {
         ctx.client = self.client(peer, &head.headers);
         ctx.cors = snapshot.cors.evaluate(&head.method, &head.headers);
         ctx.rejection = self.look_up(session, ctx, &snapshot).err();
+        prepare_upgrade(session, ctx);
         let compress = ctx.matched.as_ref().is_some_and(|matched| matched.route.compress);
         let timeout = ctx.matched.as_ref().map_or(CLIENT_SILENCE, |matched| matched.route.timeout);
         ctx.deadline = ctx.started.after(timeout);
@@ -128,7 +130,8 @@ impl Gateway {
             (None, _) if head.version == Version::HTTP_10 => {}
             _ => return Err(Rejection::BadRequest("one valid Host header is required")),
         }
-        if headers.contains_key(TRANSFER_ENCODING) && names_a_length(&session.as_downstream().to_h1_raw()) {
+        let raw = head.version != Version::HTTP_2; // which has no such text, and no way to say both
+        if raw && headers.contains_key(TRANSFER_ENCODING) && names_a_length(&session.as_downstream().to_h1_raw()) {
             return Err(Rejection::BadRequest("both Transfer-Encoding and Content-Length"));
         }
         check_framing(headers)
@@ -155,25 +158,32 @@ impl Gateway {
             identity: None,
             edits: std::mem::take(&mut ctx.edits),
             limit: None,
+            keyed: None,
         };
         let admission = matched.route.chain.admit(&mut exchange).await;
-        let Exchange { identity, edits, limit, .. } = exchange;
+        let Exchange { identity, edits, limit, keyed, .. } = exchange;
         (ctx.identity, ctx.edits, ctx.limit) = (identity, edits, limit);
         match admission {
             Err(rejection) => return Ok(Step::Refuse(rejection)),
             Ok(Admission::Answered(reply)) => return Ok(Step::Answer(reply)),
             Ok(Admission::Granted(permit)) => ctx.permit = Some(permit),
         }
+        if let Some(keyed) = keyed
+            && let Some(step) = idempotency::begin(self, session, ctx, keyed, &matched.route).await?
+        {
+            return Ok(step);
+        }
         if let Err(rejection) = body::check(self, session, ctx, &matched.route.body).await? {
             return Ok(Step::Refuse(rejection));
         }
         if let Destination::Aggregate(aggregate) = &matched.route.destination {
-            return Ok(match aggregate::collect(self, aggregate, ctx).await {
+            return Ok(match presence::unless_gone(session, aggregate::collect(self, aggregate, ctx)).await? {
                 Ok(reply) => Step::Answer(reply),
                 Err(rejection) => Step::Refuse(rejection),
             });
         }
-        Ok(match self.choose(ctx) {
+        ctx.hash_key = hash_key::of(&matched.route.destination, &session.req_header().headers, ctx);
+        Ok(match self.choose(session, ctx).await? {
             Ok(()) => Step::Forward,
             Err(rejection) => Step::Refuse(rejection),
         })
@@ -183,6 +193,18 @@ impl Gateway {
     pub(super) fn remaining(&self, ctx: &RequestCtx) -> Duration {
         let now: Tick = self.clock.now();
         ctx.deadline.since(now)
+    }
+}
+
+/// A tunnel may be silent on the client's side for as long as on the other.
+fn prepare_upgrade(session: &mut Session, ctx: &mut RequestCtx) {
+    let Some(Matched { route, .. }) = &ctx.matched else { return };
+    let head = session.req_header();
+    let is_websocket = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
+    let asks = head.version == Version::HTTP_11 && head.headers.get(UPGRADE).is_some_and(is_websocket);
+    if asks && matches!(route.destination, Destination::Pool { .. }) {
+        ctx.handshake = Some(Handshake::default());
+        session.set_read_timeout(Some(route.upgrade_idle));
     }
 }
 

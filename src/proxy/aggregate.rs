@@ -2,17 +2,17 @@
 
 use futures_util::future::join_all;
 use http::StatusCode;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
 
 use super::Gateway;
 use super::ctx::RequestCtx;
-use super::headers;
+use super::{hash_key, headers};
 use crate::config::spec::PartFailure;
 use crate::model::rejection::Rejection;
 use crate::model::reply::Reply;
 use crate::snapshot::{Aggregate, Part};
-use crate::upstream::fetch;
+use crate::upstream::fetch::{self, Call};
 
 /// Most bytes of one part's answer.
 const MAX_PART: usize = 1024 * 1024;
@@ -53,7 +53,11 @@ async fn ask(
     headers: &[(HeaderName, HeaderValue)],
     ctx: &RequestCtx,
 ) -> Result<Value, Rejection> {
-    let fetched = fetch::get(&part.pool, &part.path, headers, &gateway.clock, gateway.remaining(ctx), MAX_PART).await?;
+    let retries = ctx.matched.as_ref().and_then(|matched| matched.route.retries);
+    // The parts get none of the client's headers, so none of them can be the key.
+    let key = part.pool.hash_key().map(|by| hash_key::key(by, &HeaderMap::new(), ctx));
+    let call = Call { path: &part.path, headers, deadline: gateway.remaining(ctx), max_body: MAX_PART, retries, key };
+    let fetched = fetch::get(&part.pool, &call, &gateway.clock).await?;
     let bad = || Rejection::BadGateway(part.pool.service().clone());
     if !(200..300).contains(&fetched.status) {
         return Err(bad());

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Gateway;
 use super::ctx::{BodyState, RequestCtx};
-use super::failure;
+use super::{failure, retry};
 use crate::filters::body::{BodyRules, is_json};
 use crate::model::rejection::Rejection;
 
@@ -19,21 +19,27 @@ use crate::model::rejection::Rejection;
 const REPLAY_LIMIT: usize = 64 * 1024;
 /// Most bytes of JSON bodies over [`REPLAY_LIMIT`] that are in memory at once, over all requests.
 const JSON_BUDGET: usize = 64 << 20;
+/// The same of other bodies that are read whole.
+const KEPT_BUDGET: usize = 32 << 20;
 /// What a client is told to wait when that is spent: bodies are checked in milliseconds once they are there.
 const BUDGET_RETRY: Duration = Duration::from_secs(1);
 /// Bodies over this are checked aside, so that other requests of the thread go on meanwhile.
 const CHECK_ASIDE: usize = 256 * 1024;
 
-/// Memory for JSON bodies that are being checked.
-pub struct JsonBudget(Arc<Semaphore>);
+/// Memory for bodies that are read whole.
+pub struct BodyBudget(Arc<Semaphore>);
 
-impl Default for JsonBudget {
-    fn default() -> Self {
-        JsonBudget(Arc::new(Semaphore::new(JSON_BUDGET)))
+impl BodyBudget {
+    /// For JSON that is checked. What does not fit is refused.
+    pub fn json() -> BodyBudget {
+        BodyBudget(Arc::new(Semaphore::new(JSON_BUDGET)))
     }
-}
 
-impl JsonBudget {
+    /// For other bodies that are to be sent again. What does not fit streams.
+    pub fn kept() -> BodyBudget {
+        BodyBudget(Arc::new(Semaphore::new(KEPT_BUDGET)))
+    }
+
     /// Makes `memory` cover `bytes`. Grows with what has come, so that announcing much takes nothing from others.
     fn cover(&self, memory: &mut Option<OwnedSemaphorePermit>, bytes: usize) -> Result<(), Rejection> {
         let missing = bytes.saturating_sub(memory.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
@@ -57,18 +63,10 @@ pub(super) async fn check(
     ctx: &mut RequestCtx,
     rules: &BodyRules,
 ) -> Result<Result<(), Rejection>> {
-    // The gateway answers the expectation itself, once: it knows by now that it wants the body (RFC 9110 §10.1.1).
-    if session.req_header().headers.contains_key(EXPECT) {
-        let downstream = session.as_downstream_mut();
-        // Else Pingora would close the connection, as after an early final answer.
-        downstream.set_close_on_response_before_downstream_finish(false);
-        downstream.write_continue_response().await?;
-        downstream.set_close_on_response_before_downstream_finish(true);
-        session.req_header_mut().remove_header(&EXPECT);
-    }
+    welcome(session).await?;
     let headers = &session.req_header().headers;
     if session.req_header().method.is_safe() || !rules.wants_json(headers) {
-        return Ok(Ok(()));
+        return keep(gateway, session, ctx).await;
     }
     let length = match headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).map(str::parse::<u64>) {
         Some(Ok(length)) => Some(length),
@@ -108,6 +106,44 @@ pub(super) async fn check(
     Ok(Ok(()))
 }
 
+/// Answers an `Expect: 100-continue`, once it is known that the body is wanted (RFC 9110 §10.1.1). The gateway does that
+/// itself, and once.
+pub(super) async fn welcome(session: &mut Session) -> Result<()> {
+    if session.req_header().headers.contains_key(EXPECT) {
+        let downstream = session.as_downstream_mut();
+        // Else Pingora would close the connection, as after an early final answer.
+        downstream.set_close_on_response_before_downstream_finish(false);
+        downstream.write_continue_response().await?;
+        downstream.set_close_on_response_before_downstream_finish(true);
+        session.req_header_mut().remove_header(&EXPECT);
+    }
+    Ok(())
+}
+
+/// Reads a body that Pingora could not send again, but the route's pool wants to be able to; and any where the pool's
+/// places are few. While there is no memory for it, it streams.
+async fn keep(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> Result<Result<(), Rejection>> {
+    let length = session.req_header().headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let Some(length) = length.and_then(|text| text.parse::<u64>().ok()) else { return Ok(Ok(())) };
+    let least = if retry::has_queue(ctx) { 0 } else { REPLAY_LIMIT as u64 };
+    let budget = &gateway.kept_budget;
+    // All of its memory at once: one that found none half-way could no longer stream.
+    let room = |memory: &mut _| budget.cover(memory, usize::try_from(length).unwrap_or(usize::MAX)).is_ok();
+    if length <= least || length > retry::replay(ctx) || !room(&mut ctx.memory) {
+        return Ok(Ok(()));
+    }
+    let time = gateway.remaining(ctx);
+    let read = read_whole(session, Some(length), budget, &mut ctx.memory);
+    match tokio::time::timeout(time, read).await {
+        Ok(Ok(Ok(body))) if body.len() > REPLAY_LIMIT => ctx.body = BodyState::Checked(body.freeze()),
+        Ok(Ok(Ok(_))) => {} // Pingora has it
+        Ok(Ok(Err(rejection))) => return Ok(Err(rejection)),
+        Ok(Err(error)) => return Err(error.into_down()),
+        Err(_) => return Ok(Err(Rejection::BadRequest(LATE))),
+    }
+    Ok(Ok(()))
+}
+
 /// Why a request whose body stopped coming is refused.
 pub(super) const LATE: &str = "the request body did not arrive in time";
 
@@ -122,7 +158,7 @@ fn checks(body: &[u8]) -> bool {
 async fn read_whole(
     session: &mut Session,
     length: Option<u64>,
-    budget: &JsonBudget,
+    budget: &BodyBudget,
     memory: &mut Option<OwnedSemaphorePermit>,
 ) -> Result<Result<BytesMut, Rejection>> {
     // Room for all of it at once: growing step by step would copy, and take twice the memory. Room costs memory only
@@ -159,8 +195,12 @@ pub(super) fn towards_upstream(
     if ctx.is_upgraded() {
         return Ok(());
     }
-    if gateway.clock.now() > ctx.deadline {
+    let now = gateway.clock.now();
+    if now > ctx.deadline {
         return Err(failure::deadline());
+    }
+    if end_of_stream && let Some(attempt) = &mut ctx.attempt {
+        attempt.sent(now);
     }
     let rules = ctx.matched.as_ref().map(|matched| &matched.route.body);
     let (max, json_max) = rules.map_or((0, 0), |rules| (rules.max, rules.json_max));
@@ -189,6 +229,9 @@ pub(super) fn towards_upstream(
             // `None` before the end would end the upstream's body.
             *chunk = Some(if end_of_stream { held.split().freeze() } else { Bytes::new() });
         }
+    }
+    if let Some(recording) = &mut ctx.recording {
+        recording.request_body(chunk.as_ref(), end_of_stream);
     }
     Ok(())
 }

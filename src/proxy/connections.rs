@@ -1,15 +1,16 @@
 //! What is known of each client connection while it lives: whether a request is on it, and since when not.
 //!
-//! The state travels with the connection's task, so a request finds its own without any shared map.
+//! The state travels with the request's task, so a request finds its own without any shared map.
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use crate::clock::{Clock, Tick};
 use crate::model::forwarded::subscriber;
@@ -18,6 +19,10 @@ use crate::telemetry::metrics::Gauge;
 tokio::task_local! {
     static CURRENT: Arc<Connection>;
 }
+
+/// How long a kept connection without a request is left open once none are to be kept: a request that is on its way
+/// still gets its answer.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Caps and waiting times of client connections.
 #[derive(Debug, Clone, Copy)]
@@ -60,10 +65,14 @@ pub struct Connections {
     gauge: Gauge,
     requests: AtomicUsize,
     per_address: Mutex<HashMap<IpAddr, usize>>,
+    /// Whether each connection ends with its next answer.
+    closing: AtomicBool,
+    /// Since when connections without a request are closed; `None`: they are kept.
+    leaving: watch::Sender<Option<Tick>>,
 }
 
 /// One client connection.
-struct Connection {
+pub struct Connection {
     busy: AtomicU32,
     idle_since: AtomicU64,
     served: AtomicU64,
@@ -107,6 +116,11 @@ impl Drop for InFlight {
     }
 }
 
+/// Serves one request on a connection, in whichever task: those of HTTP/2 have one each.
+pub async fn on<T>(connection: Arc<Connection>, serve: impl Future<Output = T>) -> T {
+    CURRENT.scope(connection, serve).await
+}
+
 impl Connections {
     /// No connections yet.
     pub fn new(clock: Clock, limits: ConnectionLimits, gauge: Gauge) -> Arc<Connections> {
@@ -117,6 +131,8 @@ impl Connections {
             gauge,
             requests: AtomicUsize::new(0),
             per_address: Mutex::new(HashMap::new()),
+            closing: AtomicBool::new(false),
+            leaving: watch::Sender::new(None),
         })
     }
 
@@ -130,16 +146,33 @@ impl Connections {
         self.requests.load(Ordering::Acquire)
     }
 
+    /// From now on each connection ends with its next answer, which says so.
+    pub fn close_with_answers(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    /// Whether connections end with their next answer.
+    pub fn are_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// From now on connections without a request are closed, each a moment after its last one.
+    pub fn close_unused(&self) {
+        self.close_with_answers();
+        self.leaving.send_replace(Some(self.clock.now()));
+    }
+
     /// How long an unused connection is kept.
     pub fn keepalive(&self) -> Duration {
         self.limits.keepalive
     }
 
-    /// Serves one connection under the caps, until `serve` ends or the client is silent for too long.
-    pub async fn guard<T>(
+    /// Serves one connection under the caps, until `serve` ends or the client is silent for too long. Whatever tasks
+    /// serve requests of it do so [`on`] it.
+    pub async fn guard<T, F: Future<Output = Option<T>>>(
         &self,
         address: Option<IpAddr>,
-        serve: impl Future<Output = Option<T>>,
+        serve: impl FnOnce(Arc<Connection>) -> F,
     ) -> Result<Option<T>, Refused> {
         let _place = self.take_place(address)?;
         let connection = Arc::new(Connection {
@@ -149,25 +182,35 @@ impl Connections {
         });
         let watchdog = self.silence(connection.clone());
         tokio::select! {
-            served = CURRENT.scope(connection, serve) => Ok(served),
+            biased; // a request that has come is served, also when the wait for it is just over
+            served = serve(connection) => Ok(served),
             () = watchdog => Ok(None),
         }
     }
 
     /// Ends when the connection has had no request for longer than it may.
     async fn silence(&self, connection: Arc<Connection>) {
+        let mut leaving = self.leaving.subscribe();
         loop {
+            let left = *leaving.borrow_and_update();
             let first = connection.served.load(Ordering::Relaxed) == 0;
-            let allowed =
-                if first { self.limits.header_timeout } else { self.limits.keepalive + self.limits.header_timeout };
-            let idle_since = Tick(connection.idle_since.load(Ordering::Relaxed));
+            let allowed = match left {
+                Some(_) => LINGER,
+                None if first => self.limits.header_timeout,
+                None => self.limits.keepalive + self.limits.header_timeout,
+            };
+            let idle_since = Tick(connection.idle_since.load(Ordering::Relaxed)).max(left.unwrap_or(Tick(0)));
             let silent = self.clock.now().since(idle_since);
-            if connection.busy.load(Ordering::Acquire) > 0 {
-                tokio::time::sleep(allowed).await;
+            let pause = if connection.busy.load(Ordering::Acquire) > 0 {
+                allowed
             } else if silent >= allowed {
                 return;
             } else {
-                tokio::time::sleep(allowed - silent).await;
+                allowed - silent
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = leaving.changed() => {} // its sender is `self`
             }
         }
     }
@@ -230,6 +273,45 @@ mod tests {
         assert_eq!(place(&all, "2001:db8::2").err(), Some(Refused::PerAddress));
         let _other = place(&all, "2001:db8:0:1::1").unwrap();
         assert_eq!(all.open(), 5);
+    }
+
+    #[tokio::test]
+    async fn unused_connections_stay_a_moment_when_leaving_and_used_ones_until_their_request_ends() {
+        let limits = ConnectionLimits {
+            total: 0,
+            per_address: 0,
+            header_timeout: Duration::from_secs(10),
+            keepalive: Duration::from_secs(60),
+        };
+        let all = Connections::new(Clock::system(), limits, Metrics::new("test").unwrap().connections());
+        let go_on = Arc::new(tokio::sync::Notify::new());
+        let (told, served) = (go_on.clone(), all.clone());
+        let busy = tokio::spawn({
+            let all = all.clone();
+            async move {
+                let serve = async {
+                    let request = served.begin_request();
+                    told.notified().await;
+                    drop(request);
+                    std::future::pending::<Option<()>>().await
+                };
+                all.guard(None, |connection| on(connection, serve)).await.map(|_| ())
+            }
+        });
+        let unused = tokio::spawn({
+            let all = all.clone();
+            async move { all.guard(None, |_| std::future::pending::<Option<()>>()).await.map(|_| ()) }
+        });
+        tokio::task::yield_now().await;
+        all.close_unused();
+        assert!(all.are_closing());
+        assert_eq!(unused.await.unwrap(), Ok(()));
+        assert_eq!((all.open(), all.requests()), (1, 1));
+        go_on.notify_one();
+        tokio::task::yield_now().await;
+        assert_eq!((all.open(), all.requests()), (1, 0), "it lingers");
+        assert_eq!(busy.await.unwrap(), Ok(()));
+        assert_eq!(all.open(), 0);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
@@ -9,15 +10,18 @@ use jiff::Timestamp;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::connections::InFlight;
+use super::retry::Retry;
 use super::trace::TraceParent;
 use crate::clock::Tick;
 use crate::filters::chain::Permit;
 use crate::filters::exchange::{Edits, LimitState};
+use crate::filters::idempotency::Recording;
 use crate::model::cors::CorsVerdict;
 use crate::model::identity::{Client, Identity};
 use crate::model::rejection::Rejection;
 use crate::snapshot::{Matched, Snapshot};
-use crate::upstream::{Attempt, Observed};
+use crate::upstream::upgrade::Handshake;
+use crate::upstream::{Attempt, Tried};
 
 /// One request. Boxed by the proxy: Pingora's futures carry the context by value.
 pub struct RequestCtx {
@@ -59,12 +63,24 @@ pub struct RequestCtx {
     pub body: BodyState,
     /// The memory reserved for its body, while it is held.
     pub memory: Option<OwnedSemaphorePermit>,
+    /// Shared with its connection, when it asks for an upgrade.
+    pub handshake: Option<Handshake>,
     /// Body bytes that went towards the upstream.
     pub streamed: u64,
+    /// Whether the request carries a promise that doing it twice is doing it once (`Idempotency-Key`).
+    pub idempotent: bool,
+    /// How long it waited for a place at a target, where places are limited.
+    pub queued: Option<Duration>,
+    /// The guard of its key, when it is the first with it.
+    pub recording: Option<Box<Recording>>,
+    /// What it is told apart by, where its pool chooses targets by that.
+    pub hash_key: Option<u64>,
     /// The try in progress.
     pub attempt: Option<Attempt>,
-    /// What was said about the target; the first word counts.
-    pub observed: Option<Observed>,
+    /// The targets of tries that failed.
+    pub tried: Tried,
+    /// What its tries so far mean for the next.
+    pub retry: Retry,
     /// Tries made.
     pub attempts: u32,
     /// When the first try began.
@@ -83,7 +99,7 @@ pub enum BodyState {
     /// Streams through; counts its bytes against the cap.
     #[default]
     Streaming,
-    /// Was read and checked before the upstream was chosen, and stands in for what the session replays.
+    /// Was read whole (and checked, where it must be JSON) before the upstream was chosen, and stands in for what the session replays.
     Checked(Bytes),
     /// Must be JSON, comes without a length and is long: held back until it is whole and checked.
     Held(BytesMut),
@@ -112,9 +128,15 @@ impl RequestCtx {
             page_code: None,
             body: BodyState::Streaming,
             memory: None,
+            handshake: None,
             streamed: 0,
+            idempotent: false,
+            queued: None,
+            recording: None,
+            hash_key: None,
             attempt: None,
-            observed: None,
+            tried: Tried::default(),
+            retry: Retry::default(),
             attempts: 0,
             upstream_started: None,
             upstream_status: None,

@@ -11,7 +11,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use super::ctx::RequestCtx;
-use super::{Gateway, internal, location, service};
+use super::{Gateway, http2, idempotency, internal, location, service};
 use crate::model::cors::CorsVerdict;
 use crate::model::forwarded::is_trusted;
 use crate::model::identity::Identity;
@@ -74,6 +74,7 @@ pub(super) fn towards_upstream(
     let forwarded_for = forwarded_for(ctx, headers, trusted);
     let forwarded_host = headers.get(X_FORWARDED_HOST).filter(|_| trusted).cloned();
     remove_all(headers, is_ours);
+    http2::towards_upstream(parts.version, headers);
     if !ctx.trace.continued {
         headers.remove(TRACESTATE);
     }
@@ -161,7 +162,11 @@ fn forwarded_for(ctx: &RequestCtx, headers: &HeaderMap, trusted: bool) -> Option
 }
 
 /// Prepares an upstream's answer for the client.
-pub(super) fn towards_client(gateway: &Gateway, response: &mut ResponseHeader, ctx: &mut RequestCtx) -> Result<()> {
+pub(super) async fn towards_client(
+    gateway: &Gateway,
+    response: &mut ResponseHeader,
+    ctx: &mut RequestCtx,
+) -> Result<()> {
     let blank = ResponseHeader::build_no_case(StatusCode::OK, None)?;
     let mut parts: http::response::Parts = std::mem::replace(response, blank).into();
     let headers = &mut parts.headers;
@@ -177,6 +182,7 @@ pub(super) fn towards_client(gateway: &Gateway, response: &mut ResponseHeader, c
     if let Some(public) = public.and_then(|text| HeaderValue::try_from(text).ok()) {
         headers.insert(LOCATION, public);
     }
+    idempotency::answer_head(ctx, parts.status, headers).await;
     finish(gateway, parts.status, headers, ctx);
     *response = parts.into();
     Ok(())

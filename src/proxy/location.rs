@@ -3,6 +3,7 @@
 use http::Uri;
 
 use super::ctx::RequestCtx;
+use crate::model::endpoint::Address;
 use crate::snapshot::{Destination, Snapshot};
 
 /// The public form of an upstream's redirect target; `None` leaves it as it is.
@@ -36,7 +37,11 @@ fn owner<'a>(uri: &Uri, snapshot: &'a Snapshot, ctx: &'a RequestCtx) -> Option<&
     let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
     let address = format!("{}:{port}", uri.host()?.to_ascii_lowercase());
     let asked = ctx.attempt.as_ref().map(crate::upstream::Attempt::target);
-    if asked.is_some_and(|target| address.parse() == Ok(target.socket())) {
+    let own = asked.is_some_and(|target| match target.socket() {
+        Address::Inet(at) => address.parse() == Ok(at),
+        Address::Unix(_) => uri.authority().is_some_and(|authority| *authority == "localhost"), // what it was asked as
+    });
+    if own {
         let Destination::Pool { pool, .. } = &ctx.matched.as_ref()?.route.destination else { return None };
         return Some(pool.name());
     }

@@ -10,11 +10,16 @@ mod compression;
 pub mod connections;
 mod ctx;
 mod failure;
+mod hash_key;
 mod headers;
+mod http2;
+mod idempotency;
 mod location;
 mod peer;
+mod presence;
 mod record;
 mod respond;
+mod retry;
 mod trace;
 
 use std::sync::Arc;
@@ -27,15 +32,15 @@ use ipnet::IpNet;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
-use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::snapshot::{Destination, Live};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::{Metrics, RouteMetrics};
-use crate::upstream::Observed;
-pub use body::JsonBudget;
+use crate::upstream::{Attempt, Observed};
+pub use body::BodyBudget;
 use connections::Connections;
 pub use ctx::RequestCtx;
 
@@ -60,7 +65,9 @@ pub struct Gateway {
     /// Caps on request heads.
     pub head_limits: HeadLimits,
     /// Memory for JSON bodies.
-    pub json_budget: JsonBudget,
+    pub json_budget: BodyBudget,
+    /// Memory for other bodies that are read whole.
+    pub kept_budget: BodyBudget,
     /// Path of the side-listener's Unix socket.
     pub side_socket: String,
     /// Whether the public listener speaks TLS.
@@ -89,6 +96,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<()> {
+        http2::in_terms_of_http1(session)?;
         self.arrive(session, ctx);
         Ok(())
     }
@@ -101,7 +109,8 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Self::CTX) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<Box<HttpPeer>> {
+        self.next_try(session, ctx).await?;
         self.peer(ctx)
     }
 
@@ -126,17 +135,40 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         ctx: &mut Self::CTX,
     ) -> Result<()> {
+        ctx.retry.heard = true;
         if is_final(response.status) {
             let status = response.status.as_u16();
             ctx.upstream_status = Some(status);
+            if let Some(handshake) = &ctx.handshake {
+                handshake.answered();
+            }
             // Judged by the head: how long the client takes to read the rest is not the target's doing.
-            self.observe(ctx, Observed::from_status(status));
+            let retry_after = response.headers.get(http::header::RETRY_AFTER);
+            if let Some(attempt) = &mut ctx.attempt {
+                attempt.answered(status, retry_after, &self.clock);
+            }
+            self.after_answer(session, ctx, response)?;
         }
         Ok(())
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        session: &mut Session,
+        _body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut Self::CTX,
+    ) -> Result<Option<Duration>> {
+        // The target's part ends here, however long the client takes to read the rest; but not while the target is
+        // still being sent the request, nor with a message of an upgraded connection.
+        if end_of_stream && !ctx.is_upgraded() && session.as_downstream_mut().is_body_done() {
+            ctx.attempt.iter_mut().for_each(Attempt::finish);
+        }
+        Ok(None)
     }
 
     async fn response_filter(
@@ -148,7 +180,10 @@ impl ProxyHttp for Gateway {
         if !is_final(response.status) {
             return Ok(());
         }
-        headers::towards_client(self, response, ctx)?;
+        headers::towards_client(self, response, ctx).await?;
+        if self.connections.are_closing() && response.status != StatusCode::SWITCHING_PROTOCOLS {
+            session.set_keepalive(None);
+        }
         compression::decide(session, response);
         Ok(())
     }
@@ -156,7 +191,7 @@ impl ProxyHttp for Gateway {
     fn response_body_filter(
         &self,
         _session: &mut Session,
-        _body: &mut Option<Bytes>,
+        body: &mut Option<Bytes>,
         end_of_stream: bool,
         ctx: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
@@ -164,18 +199,39 @@ impl ProxyHttp for Gateway {
         if !end_of_stream && !ctx.is_upgraded() && self.clock.now() > ctx.deadline {
             return Err(failure::deadline());
         }
+        if let Some(recording) = &mut ctx.recording {
+            recording.answer_body(body.as_ref(), end_of_stream);
+        }
         Ok(None)
     }
 
     fn fail_to_connect(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         _peer: &HttpPeer,
         ctx: &mut Self::CTX,
-        error: Box<Error>,
+        mut error: Box<Error>,
     ) -> Box<Error> {
-        self.observe(ctx, Observed::from_error(&error));
+        self.after_no_connection(session, ctx, &mut error);
         error
+    }
+
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        ctx: &mut Self::CTX,
+        reused: bool,
+    ) -> Box<Error> {
+        // A shared connection (HTTP/2) was in use, not idle.
+        let idle_before = reused && peer.options.alpn.get_max_http_version() == 1;
+        self.after_exchange(session, ctx, &mut error, idle_before);
+        error
+    }
+
+    fn suppress_proxy_warn_log(&self, _: &Session, _: &Self::CTX, _: &Error, _: ProxyWarnLogContext) -> bool {
+        true // metrics and the access record say it
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Self::CTX) -> FailToProxy {
@@ -191,7 +247,13 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Self::CTX) {
+        idempotency::finish(ctx, error.is_none());
         record::write(self, session, error, ctx);
+        // The exchange with the target is over; one with the client may go on for a while.
+        ctx.attempt.iter_mut().for_each(Attempt::finish);
+        if error.is_none() {
+            respond::linger(session, ctx).await;
+        }
     }
 }
 
@@ -200,7 +262,6 @@ impl Gateway {
     fn observe(&self, ctx: &mut RequestCtx, observed: Observed) {
         if let Some(attempt) = &mut ctx.attempt {
             attempt.observe(observed, self.clock.now());
-            ctx.observed.get_or_insert(observed);
         }
     }
 }

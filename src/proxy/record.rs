@@ -9,8 +9,7 @@ use crate::audit::{Actor, Event, EventKind};
 use crate::model::access::{AccessRecord, LimitRecord, Outcome, UpstreamRecord};
 use crate::model::rejection::Rejection;
 use crate::snapshot::Destination;
-use crate::telemetry::metrics::{AttemptResult, AuthEvent};
-use crate::upstream::{FailureKind, Observed};
+use crate::telemetry::metrics::AuthEvent;
 
 /// Status that the record gives a request whose client left before an answer began.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -18,22 +17,23 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 /// Writes the record of a finished request.
 pub(super) fn write(gateway: &Gateway, session: &mut Session, error: Option<&Error>, ctx: &RequestCtx) {
     let now = gateway.clock.now();
-    count_attempt(gateway, ctx);
     let written = respond::status_sent(session);
     let head = session.req_header();
     let (matched, sent) = (ctx.matched.as_ref(), head.uri.path());
     let trace_id = ctx.trace.trace_id();
-    let target = ctx.attempt.as_ref().map(|attempt| attempt.target());
+    let tried = ctx.tried.labels();
+    let target = ctx.attempt.as_ref().map(|attempt| attempt.target().label()).or(tried.last());
     let pool = match matched.map(|matched| &matched.route.destination) {
         Some(Destination::Pool { pool, .. }) => Some(&**pool.name()),
         _ => None,
     };
     let upstream = pool.zip(target).zip(ctx.upstream_started).map(|((pool, target), started)| UpstreamRecord {
         pool,
-        target: target.label(),
+        target,
         status: ctx.upstream_status,
         duration: now.since(started),
         attempts: ctx.attempts,
+        tried,
     });
     let record = AccessRecord {
         started_at: ctx.started_at,
@@ -50,6 +50,7 @@ pub(super) fn write(gateway: &Gateway, session: &mut Session, error: Option<&Err
         bytes_out: session.body_bytes_sent() as u64,
         duration: now.since(ctx.started),
         first_byte: ctx.first_byte.map(|at| at.since(ctx.started)),
+        queue: ctx.queued,
         upstream,
         identity: ctx.identity.as_ref(),
         limit: ctx.limit.as_ref().map(|limit| LimitRecord { policy: &limit.policy, remaining: limit.remaining }),
@@ -75,21 +76,6 @@ fn audit_refusal(gateway: &Gateway, ctx: &RequestCtx) {
     event.actor = ctx.identity.as_ref().map(Actor::of);
     gateway.metrics.auth_event(AuthEvent::AuthzFail);
     gateway.audit.record(event);
-}
-
-/// Counts the try at a target, by how it ended.
-fn count_attempt(gateway: &Gateway, ctx: &RequestCtx) {
-    let (Some(attempt), Some(matched), true) = (&ctx.attempt, &ctx.matched, ctx.attempts > 0) else { return };
-    let Destination::Pool { pool, .. } = &matched.route.destination else { return };
-    let result = match ctx.observed.unwrap_or(Observed::Neutral) {
-        Observed::Success => AttemptResult::Success,
-        Observed::Neutral => AttemptResult::Cancelled,
-        Observed::Failure(FailureKind::Status) => AttemptResult::ServerError,
-        Observed::Failure(FailureKind::Connect) => AttemptResult::ConnectError,
-        Observed::Failure(FailureKind::Timeout) => AttemptResult::Timeout,
-        Observed::Failure(FailureKind::Reset | FailureKind::Protocol) => AttemptResult::Broken,
-    };
-    gateway.metrics.upstream_attempt(pool.name(), attempt.target().label(), result);
 }
 
 fn outcome(error: Option<&Error>, written: Option<u16>, refused: bool) -> Outcome {

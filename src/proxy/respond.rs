@@ -3,22 +3,23 @@
 use std::time::Duration;
 
 use http::HeaderValue;
-use http::StatusCode;
 use http::header::{CONTENT_LENGTH, EXPECT, REFERRER_POLICY, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS};
+use http::{Method, StatusCode};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::ctx::RequestCtx;
-use super::{Gateway, compression, headers, is_final};
+use super::{Gateway, compression, headers, idempotency, is_final};
 use crate::model::rejection::Rejection;
 use crate::model::reply::{ErrorContext, Reply};
 
 /// Unread bodies up to this size are read and dropped after an early answer, so that the connection stays usable.
 const DRAIN_AND_KEEP: u64 = 64 * 1024;
-/// Of larger ones, this much is read before closing, so that the client gets to see the answer.
-const DRAIN_AND_CLOSE: usize = 1024 * 1024;
-const DRAIN_FOR: Duration = Duration::from_millis(500);
+/// Of larger ones, this much is read before closing, for so long, so that a client that sends everything before it
+/// looks gets to see the answer.
+const DRAIN_AND_CLOSE: usize = 64 * 1024 * 1024;
+const DRAIN_FOR: Duration = Duration::from_secs(2);
 
 /// Refuses the request.
 pub(super) async fn refuse(
@@ -36,12 +37,17 @@ pub(super) async fn refuse(
         session.set_keepalive(None); // what follows on this connection cannot be trusted to begin a request
     }
     ctx.rejection = Some(rejection);
+    idempotency::give_back(ctx).await;
     answer(gateway, session, ctx, reply).await
 }
 
 /// Sends a whole answer, and deals with a body that nobody read.
 pub(super) async fn answer(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, reply: Reply) -> Result<()> {
-    let unread = unread_body(session);
+    let mut unread = unread_body(session);
+    if gateway.connections.are_closing() {
+        session.set_keepalive(None);
+        unread = unread.of_a_last_request();
+    }
     match unread {
         Unread::Nothing => {}
         Unread::Small => session.as_downstream_mut().set_close_on_response_before_downstream_finish(false),
@@ -61,7 +67,8 @@ pub(super) async fn answer(gateway: &Gateway, session: &mut Session, ctx: &mut R
     headers::finish(gateway, reply.status, &mut head.headers, ctx);
     let head = ResponseHeader::from(head);
     compression::decide(session, &head);
-    let empty = reply.body.is_empty();
+    // In HTTP/1.1 Pingora leaves the body out by itself.
+    let empty = reply.body.is_empty() || session.is_http2() && session.req_header().method == Method::HEAD;
     session.write_response_header(Box::new(head), empty).await?;
     if !empty {
         session.write_response_body(Some(reply.body), true).await?;
@@ -89,9 +96,22 @@ enum Unread {
     Withheld,
 }
 
+impl Unread {
+    /// The connection is not kept: what would be dropped between two requests is dropped before its end.
+    fn of_a_last_request(self) -> Unread {
+        match self {
+            Unread::Small => Unread::Large,
+            other => other,
+        }
+    }
+}
+
 fn unread_body(session: &mut Session) -> Unread {
     if session.as_downstream_mut().is_body_done() || session.as_downstream_mut().is_body_empty() {
         return Unread::Nothing;
+    }
+    if session.is_http2() {
+        return Unread::Nothing; // each request has a stream of its own, and ends with it
     }
     let headers = &session.req_header().headers;
     if headers.contains_key(EXPECT) {
@@ -103,6 +123,14 @@ fn unread_body(session: &mut Session) -> Unread {
     match headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<u64>().ok()) {
         Some(length) if length <= DRAIN_AND_KEEP => Unread::Small,
         _ => Unread::Large,
+    }
+}
+
+/// Deals with the rest of a body whose service answered before it was there.
+pub(super) async fn linger(session: &mut Session, ctx: &RequestCtx) {
+    let answered = ctx.upstream_status.is_some() && status_sent(session).is_some();
+    if answered && !ctx.is_upgraded() && !session.as_downstream_mut().is_body_done() {
+        drain(session).await;
     }
 }
 

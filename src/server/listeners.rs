@@ -13,7 +13,7 @@ use pingora::services::listening::Service;
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
 use super::connection_guard::Guarded;
-use crate::config::settings::Tls;
+use crate::config::settings::Listen;
 
 /// Longest queue of connections that wait to be accepted; the kernel caps it further.
 const BACKLOG: u32 = 65_535;
@@ -46,14 +46,17 @@ pub fn hand_over(listener: TcpListener) -> anyhow::Result<(String, ListenFds)> {
 }
 
 /// Adds the public endpoint to Pingora's service.
-pub fn add_endpoint(service: &mut Service<Guarded>, name: &str, tls: Option<&Tls>) -> anyhow::Result<()> {
-    let Some(tls) = tls else {
+pub fn add_endpoint(service: &mut Service<Guarded>, name: &str, listen: &Listen) -> anyhow::Result<()> {
+    let Some(tls) = &listen.tls else {
         service.add_tcp(name);
         return Ok(());
     };
     let text = |path: &Path| path.to_str().map(str::to_owned).context("certificate paths must be UTF-8");
-    let settings = TlsSettings::intermediate(&text(&tls.cert)?, &text(&tls.key)?)
+    let mut settings = TlsSettings::intermediate(&text(&tls.cert)?, &text(&tls.key)?)
         .map_err(|error| anyhow::anyhow!("listen.tls: {error}"))?;
+    if listen.http2 {
+        settings.enable_h2(); // offered beside HTTP/1.1
+    }
     service.add_tls_with_settings(name, None, settings);
     Ok(())
 }

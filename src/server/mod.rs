@@ -1,53 +1,71 @@
 //! The composition root: builds everything for the life of the process, runs it, and takes it down in order.
 
 mod connection_guard;
+mod front;
 mod keys;
 mod listeners;
 mod reload;
 mod services;
+mod settings_watch;
 mod shutdown;
 mod side_listener;
 pub mod store;
 mod turns;
+mod upgrade;
 
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
-use pingora::services::Service as _;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::watch;
 
 use crate::audit::{Actor, Event, EventKind};
 use crate::clock::Clock;
 use crate::config::env::Env;
 use crate::config::settings::Settings;
 use crate::telemetry::logging::{self, LogFormat};
+use front::{Fate, Front, Origin};
 use listeners::SideSocket;
 use services::Services;
-use shutdown::{Signals, Wish};
+use settings_watch::SettingsWatch;
+use shutdown::{Drain, Signals, Wish};
 use turns::Turns;
 
 /// What a start needs.
 pub struct Start {
     /// Process settings.
     pub settings: Settings,
+    /// Where they were read from, and what was read there, to tell when the file has changed.
+    pub settings_file: SettingsFile,
     /// The table of routes.
     pub routes: PathBuf,
     /// Folder of the embedded store, generated secrets and the last good table.
     pub data_dir: PathBuf,
     /// Environment for the table's `${NAME}`.
     pub env: Env,
+    /// Whether the sockets are taken over from the running process of the same data folder.
+    pub upgrade: bool,
+    /// Whether a bad table is replaced by the last good one.
+    pub last_good: bool,
     /// Called once, with the public address, when requests are taken.
     pub on_ready: Option<Box<dyn FnOnce(SocketAddr) + Send>>,
+}
+
+/// The file of the process settings.
+pub struct SettingsFile {
+    /// As the command line names it; `None`: the usual one.
+    pub path: Option<PathBuf>,
+    /// What was read there at the start.
+    pub read: Settings,
 }
 
 /// Threads for everything that is not the proxy: reloads, probes, look-ups, the side-listener.
 const CONTROL_THREADS: usize = 2;
 /// Longest that the last log lines are waited for.
-const FLUSH_AT_MOST: std::time::Duration = std::time::Duration::from_secs(2);
+const FLUSH_AT_MOST: Duration = Duration::from_secs(2);
 
 /// Runs the gateway until a signal ends it.
 pub fn run(start: Start) -> anyhow::Result<()> {
@@ -73,55 +91,58 @@ fn runtime(name: &'static str, threads: usize) -> anyhow::Result<Runtime> {
 async fn serve(start: Start, control: &Runtime, proxy: &Runtime) -> anyhow::Result<()> {
     let mut signals = Signals::install().context("signal handlers")?;
     let settings = &start.settings;
-    let public = listeners::bind(settings.listen.socket(), "public listener")?;
-    let admin = listeners::bind(settings.admin.address, "admin listener")?;
+    let origin = Origin::open(settings, &start.data_dir, start.upgrade).await?;
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(&start.data_dir)
         .with_context(|| format!("data folder {}", start.data_dir.display()))?;
-    let address = public.local_addr()?;
     let mut side = SideSocket::bind(&start.data_dir)?;
     let services = tokio::select! {
         built = Services::build(&start, &side.path, control.handle().clone()) => Arc::new(built?),
-        () = asked_to_end(&mut signals) => return Ok(()), // while the database is waited for
+        () = signals.end() => return Ok(()), // while the database is waited for
     };
-    let (stop, stopped) = watch::channel(false);
     if let Some(listener) = side.listener.take() {
         side_listener::serve_pages(listener, &services);
     }
-    side_listener::serve_admin(admin, &services);
-    let (name, fds) = listeners::hand_over(public)?;
-    let mut service = services.proxy_service();
-    listeners::add_endpoint(&mut service, &name, settings.listen.tls.as_ref())?;
-    proxy.spawn(async move { service.start_service(Some(fds), stopped, 1).await });
-    let version = env!("CARGO_PKG_VERSION");
+    let mut front = tokio::select! {
+        front = Front::start(origin, &services, settings, start.data_dir.clone(), proxy) => front?,
+        () = signals.end() => return Ok(()), // while the running process is waited for
+    };
+    let (version, address) = (env!("CARGO_PKG_VERSION"), front.address);
     tracing::info!(%address, admin = %settings.admin.address, version, "gateway is up");
     let of_gateway = |kind, details: String| Event::new(kind).by(Actor::Gateway).saying(details);
     services.audit.record(of_gateway(EventKind::Startup, format!("version {version} on {address}")));
     if let Some(on_ready) = start.on_ready {
         on_ready(address);
     }
-    let cut = until_ended(&services, &stop, &mut signals).await;
-    let details = format!("version {version} on {address}, {cut} requests cut off");
+    let watch = SettingsWatch::new(start.settings_file, start.env);
+    let ended = until_ended(&services, &mut front, watch, &mut signals).await;
+    let details = match &ended {
+        Ok(cut) => format!("version {version} on {address}, {cut} requests cut off"),
+        Err(error) => format!("version {version} on {address}, {error}"),
+    };
     services.audit.record(of_gateway(EventKind::Shutdown, details));
     if !services.audit.close(FLUSH_AT_MOST).await {
         tracing::error!("the last audit records could not be written in time");
     }
     services.access_log.flush_and_stop(FLUSH_AT_MOST);
-    Ok(())
+    ended.map(|_| ())
 }
 
-async fn asked_to_end(signals: &mut Signals) {
-    while matches!(signals.next().await, Wish::Reload) {}
-}
-
-/// Follows the signals until one ends the process. They are heard also while a reload hangs, as on a dead mount.
-/// Answers how many requests were cut off.
-async fn until_ended(services: &Arc<Services>, stop: &watch::Sender<bool>, signals: &mut Signals) -> usize {
+/// Follows the signals until one ends the process, or a new process has taken over. They are heard also while a reload
+/// hangs, as on a dead mount. Answers how many requests were cut off.
+async fn until_ended(
+    services: &Arc<Services>,
+    front: &mut Front,
+    watch: SettingsWatch,
+    signals: &mut Signals,
+) -> anyhow::Result<usize> {
+    let watch = Arc::new(watch);
     let mut reloads = Turns::new({
         let services = services.clone();
         move || {
+            watch.look();
             services.keys.reload();
             let _ = services.reloader.reload(&services.live); // says itself what came of it
         }
@@ -130,6 +151,15 @@ async fn until_ended(services: &Arc<Services>, stop: &watch::Sender<bool>, signa
         let wish = tokio::select! {
             wish = signals.next() => wish,
             () = reloads.ended() => continue,
+            fate = front.fate() => match fate {
+                Fate::TakenOver(pid) => {
+                    tracing::info!(pid, "a new process has taken over, draining");
+                    front.leave_admin(); // "not ready" would be said of the address, where the new one answers
+                    let drain = Drain { delay: Duration::ZERO, ..services.drain };
+                    return Ok(leave(services, front, drain, signals).await);
+                }
+                Fate::Broken => anyhow::bail!("the public listener ended"),
+            },
         };
         match wish {
             Wish::Reload => {
@@ -139,18 +169,25 @@ async fn until_ended(services: &Arc<Services>, stop: &watch::Sender<bool>, signa
                     tracing::warn!("the last reload is still under way, the next one follows it");
                 }
             }
+            Wish::HandOver => front.allow_upgrade(),
             Wish::Drain => {
                 tracing::info!("draining");
-                let drain = services.drain;
-                let cut = shutdown::drain(drain, &services.readiness, stop, &services.connections, signals).await;
-                tracing::info!(requests_cut_off = cut, "gateway is down");
-                return cut;
+                services.readiness.set_draining();
+                return Ok(leave(services, front, services.drain, signals).await);
             }
             Wish::Stop => {
-                let _ = stop.send(true);
+                let _ = front.stop.send(true);
                 tracing::info!("gateway is down");
-                return services.connections.requests();
+                return Ok(services.connections.requests());
             }
         }
     }
+}
+
+/// Drains; answers how many requests were cut off.
+async fn leave(services: &Arc<Services>, front: &mut Front, drain: Drain, signals: &mut Signals) -> usize {
+    front.withdraw_offer().await;
+    let cut = shutdown::drain(drain, &front.stop, &services.connections, signals).await;
+    tracing::info!(requests_cut_off = cut, "gateway is down");
+    cut
 }

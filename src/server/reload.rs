@@ -1,6 +1,9 @@
 //! SIGHUP: the whole new table or nothing.
 
-use std::path::PathBuf;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -9,7 +12,7 @@ use crate::audit::{Actor, Audit, Event, EventKind};
 use crate::clock::Clock;
 use crate::config::env::Env;
 use crate::config::problem::Problems;
-use crate::config::routes;
+use crate::config::routes::{self, Checked};
 use crate::snapshot::{Handles, Live, Snapshot, compile};
 
 /// Loads tables and publishes them.
@@ -29,7 +32,7 @@ pub struct Reloader {
 pub enum Reloaded {
     /// The table of this generation is in force.
     Published(u64),
-    /// The file says what is in force already.
+    /// The file, and the TLS files that it names, say what is in force already.
     Unchanged,
 }
 
@@ -46,15 +49,47 @@ impl Reloader {
         Reloader { source, last_good, env, handles, clock, audit, current: Mutex::new(None) }
     }
 
-    /// Loads the first table.
-    pub fn start(&self) -> Result<Live, Problems> {
+    /// Loads the first table. With `or_last_good` a bad file is said, and the table that was in force last is taken.
+    pub fn start(&self, or_last_good: bool) -> anyhow::Result<Live> {
         let mut current = self.current.lock();
-        let text = routes::read(&self.source, &self.source.display().to_string())?;
-        let snapshot = self.build(&text, 1)?;
+        let (text, snapshot, current_file) = match self.first(&self.source) {
+            Ok((text, snapshot)) => (text, snapshot, true),
+            Err(problems) if or_last_good => {
+                let (text, snapshot) = self.fall_back(&problems)?;
+                (text, snapshot, false)
+            }
+            Err(problems) => return Err(problems.into()),
+        };
         self.handles.registry.publish(&snapshot.pools);
-        self.succeeded(&text, 1);
+        if current_file {
+            self.succeeded(&text, 1);
+        } else {
+            self.handles.metrics.config_loaded(1, self.clock.wall());
+            self.handles.metrics.config_failed();
+        }
         *current = Some(text);
         Ok(Live::new(snapshot))
+    }
+
+    fn first(&self, file: &Path) -> Result<(String, Snapshot), Problems> {
+        let name = file.display().to_string();
+        let text = routes::read(file, &name)?;
+        let snapshot = self.build(&name, routes::parse(&name, &text, &self.env)?, 1)?;
+        Ok((text, snapshot))
+    }
+
+    /// The kept table, in the place of one with these problems.
+    fn fall_back(&self, problems: &Problems) -> anyhow::Result<(String, Snapshot)> {
+        for problem in &problems.0 {
+            tracing::error!(%problem, "routes refused");
+        }
+        let kept = self.first(&self.last_good).map_err(|of_kept| {
+            anyhow::anyhow!("the table is bad, and so is the last good one:\n{problems}\n{of_kept}")
+        })?;
+        let file = self.last_good.display();
+        tracing::error!(%file, "THE TABLE IS BAD: the last good one is in force; mend the file and send SIGHUP");
+        self.tell(format!("refused at the start, the last good table is in force; {} problems", problems.0.len()));
+        Ok(kept)
     }
 
     /// Loads the file again and publishes it, or keeps what is in force and says why. Blocks; not for the proxy's threads.
@@ -87,13 +122,16 @@ impl Reloader {
     }
 
     fn try_reload(&self, current: &mut Option<String>, live: &Live) -> Result<Reloaded, Problems> {
-        let text = routes::read(&self.source, &self.source.display().to_string())?;
-        if current.as_ref() == Some(&text) {
+        let name = self.source.display().to_string();
+        let text = routes::read(&self.source, &name)?;
+        let checked = routes::parse(&name, &text, &self.env)?;
+        // The files of `pools.NAME.tls` are read with the table: they may change while its text does not.
+        if current.as_ref() == Some(&text) && live.load().spec.pools == checked.spec.pools {
             self.succeeded(&text, live.load().generation);
             return Ok(Reloaded::Unchanged);
         }
         let generation = live.load().generation + 1;
-        let snapshot = self.build(&text, generation)?;
+        let snapshot = self.build(&name, checked, generation)?;
         let pools = snapshot.pools.clone();
         live.publish(snapshot);
         self.handles.registry.publish(&pools);
@@ -102,21 +140,57 @@ impl Reloader {
         Ok(Reloaded::Published(generation))
     }
 
-    fn build(&self, text: &str, generation: u64) -> Result<Snapshot, Problems> {
-        let name = self.source.display().to_string();
-        let checked = routes::parse(&name, text, &self.env)?;
+    fn build(&self, name: &str, checked: Checked, generation: u64) -> Result<Snapshot, Problems> {
         for warning in &checked.warnings {
             tracing::warn!(%warning, "routes");
         }
-        compile(&name, checked, generation, &self.handles)
+        compile(name, checked, generation, &self.handles)
     }
 
     fn succeeded(&self, text: &str, generation: u64) {
-        self.handles.metrics.config_loaded(generation, self.clock.wall());
-        let temporary = self.last_good.with_extension("tmp");
-        let kept = std::fs::write(&temporary, text).and_then(|()| std::fs::rename(&temporary, &self.last_good));
-        if let Err(error) = kept {
+        if let Err(error) = keep(&self.last_good, text) {
             tracing::warn!(file = %self.last_good.display(), %error, "the last good table could not be kept");
         }
+        self.handles.metrics.config_loaded(generation, self.clock.wall()); // who sees this may rely on the copy
+    }
+}
+
+/// Writes a file whole or not at all, and so that it survives a power cut. Nothing is done where it says so already.
+fn keep(file: &Path, text: &str) -> io::Result<()> {
+    if std::fs::read(file).is_ok_and(|kept| kept == text.as_bytes()) {
+        return Ok(());
+    }
+    // Named by the process: another one may be taking over, with a table of its own.
+    let temporary = file.with_extension(format!("{}.tmp", std::process::id()));
+    let written = (|| {
+        let mut to = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        to.write_all(text.as_bytes())?;
+        to.sync_all()?;
+        std::fs::rename(&temporary, file)?;
+        match file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            Some(folder) => File::open(folder)?.sync_all(),
+            None => Ok(()),
+        }
+    })();
+    if written.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kept_file_is_replaced_whole_and_nothing_else_stays_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("routes.last-good.yaml");
+        for text in ["a long first text", "short", "short"] {
+            keep(&file, text).unwrap();
+            assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(keep(&folder.path().join("no/file"), "x").is_err());
     }
 }

@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use tokio::runtime::Handle;
 
 use super::Start;
-use super::connection_guard::Guarded;
+use super::connection_guard::{self, Guarded};
 use super::keys::{self, Keys};
 use super::reload::Reloader;
 use super::shutdown::Drain;
@@ -23,12 +23,13 @@ use crate::clock::Clock;
 use crate::config::settings::{LogSink, Settings, TokenSecret};
 use crate::filters::catalog::FilterHandles;
 use crate::filters::rate_limit::buckets::Buckets;
+use crate::model::retry::MAX_RETRIES;
 use crate::proxy::connections::{ConnectionLimits, Connections};
-use crate::proxy::{Gateway, HeadLimits, JsonBudget};
+use crate::proxy::{BodyBudget, Gateway, HeadLimits};
 use crate::snapshot::flood_guard::FloodGuardState;
 use crate::snapshot::{Handles, Live};
-use crate::store::IdentityStore;
-use crate::store::redis::{NAME as REDIS, RedisThrottle, SharedRedis};
+use crate::store::redis::{NAME as REDIS, RedisIdempotency, RedisThrottle, SharedRedis};
+use crate::store::{IdempotencyBounds, IdempotencyStore, IdentityStore, LocalIdempotency};
 use crate::telemetry::access_log::{AccessLog, Sink};
 use crate::telemetry::metrics::{Metrics, UNMATCHED};
 use crate::upstream::Registry;
@@ -37,8 +38,12 @@ use crate::upstream::Registry;
 const MAX_BUCKETS: usize = 1_000_000;
 /// Most addresses the flood guard remembers exactly.
 const MAX_FLOOD_ADDRESSES: usize = 100_000;
+/// Memory for answers to requests with an `Idempotency-Key`, where no Redis keeps them; those that end first go first.
+const KEPT_ANSWERS: IdempotencyBounds = IdempotencyBounds { bytes: 64 << 20, entries: 100_000 };
 /// Unused upstream connections kept per proxy thread.
 const KEPT_CONNECTIONS_PER_THREAD: usize = 128;
+/// Most tries of one request.
+const TRIES: usize = 1 + MAX_RETRIES as usize;
 const NAME: &str = "supersmartmatch-gateway";
 
 /// The process's state.
@@ -89,9 +94,11 @@ impl Services {
             accounts.share_revocations(shared, &runtime);
             accounts.share_throttle(Arc::new(RedisThrottle::new(shared.clone(), common_secret(&settings))));
         }
-        let registry = Registry::new(clock.clone(), runtime);
-        let reloader = reloader(start, &accounts, &registry, &metrics, &clock, &audit);
-        let live = Arc::new(reloader.start()?);
+        let idempotency = idempotency_store(shared.as_ref(), &settings, &runtime, &clock, &metrics)?;
+        let filters = filter_handles(&accounts, idempotency, &metrics);
+        let registry = Registry::new(clock.clone(), runtime, metrics.clone());
+        let reloader = reloader(start, filters, &registry, &metrics, &clock, &audit);
+        let live = Arc::new(reloader.start(start.last_good)?);
         let pages = Pages::new(live.clone(), registry.clone(), metrics.clone(), clock.clone(), info(&settings));
         let access_log = AccessLog::start(&sink(&settings.log.access), metrics.log_lines_dropped())?;
         Ok(Services {
@@ -105,7 +112,11 @@ impl Services {
             metrics,
             audit,
             access_log: Arc::new(access_log),
-            drain: Drain { delay: settings.drain.delay, grace: settings.drain.grace },
+            drain: Drain {
+                delay: settings.drain.delay,
+                grace: settings.drain.grace,
+                tls: settings.listen.tls.is_some(),
+            },
             clock,
             settings,
             side_socket: side_socket.to_str().context("the data folder's path must be UTF-8")?.to_owned(),
@@ -117,7 +128,7 @@ impl Services {
         let conf = Arc::new(ServerConf {
             threads: self.settings.threads,
             upstream_keepalive_pool_size: KEPT_CONNECTIONS_PER_THREAD,
-            max_retries: 1, // total tries: this version makes one
+            max_retries: TRIES, // of one request; its route says how many of them are made
             ..ServerConf::default()
         });
         let gateway = Gateway {
@@ -133,31 +144,62 @@ impl Services {
                 bytes: self.settings.listen.max_header_bytes,
                 headers: self.settings.listen.max_headers,
             },
-            json_budget: JsonBudget::default(),
+            json_budget: BodyBudget::json(),
+            kept_budget: BodyBudget::kept(),
             side_socket: self.side_socket.clone(),
             tls: self.settings.listen.tls.is_some(),
         };
-        let proxy = http_proxy(&conf, gateway);
-        Service::new(NAME.to_owned(), Guarded::new(proxy, self.connections.clone(), self.metrics.clone()))
+        let http2 = self.settings.listen.http2;
+        let limits = gateway.head_limits;
+        let mut proxy = http_proxy(&conf, gateway);
+        proxy.h2_options = Some(connection_guard::http2_options(limits));
+        Service::new(NAME.to_owned(), Guarded::new(proxy, self.connections.clone(), self.metrics.clone(), http2))
     }
+}
+
+/// Process state of the filters.
+fn filter_handles(
+    accounts: &Accounts,
+    idempotency: Arc<dyn IdempotencyStore>,
+    metrics: &Arc<Metrics>,
+) -> FilterHandles {
+    FilterHandles {
+        authenticator: accounts.authenticator(),
+        api_keys: accounts.api_keys(),
+        buckets: Arc::new(Buckets::new(MAX_BUCKETS)),
+        idempotency,
+        metrics: metrics.clone(),
+    }
+}
+
+/// Where keys and answers are: in the Redis that replicas share, else in this process.
+fn idempotency_store(
+    shared: Option<&Arc<SharedRedis>>,
+    settings: &Settings,
+    runtime: &Handle,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> anyhow::Result<Arc<dyn IdempotencyStore>> {
+    if let Some(shared) = shared {
+        let secret = common_secret(settings);
+        return Ok(Arc::new(RedisIdempotency::new(shared.clone(), secret, runtime.clone())));
+    }
+    let evicted = metrics.idempotency_evicted();
+    let told = move |count| evicted.inc_by(count);
+    Ok(Arc::new(LocalIdempotency::new(clock.clone(), KEPT_ANSWERS, told)?))
 }
 
 /// What loads tables, with the handles that outlive them.
 fn reloader(
     start: &Start,
-    accounts: &Accounts,
+    filters: FilterHandles,
     registry: &Arc<Registry>,
     metrics: &Arc<Metrics>,
     clock: &Clock,
     audit: &Audit,
 ) -> Reloader {
     let handles = Handles {
-        filters: FilterHandles {
-            authenticator: accounts.authenticator(),
-            api_keys: accounts.api_keys(),
-            buckets: Arc::new(Buckets::new(MAX_BUCKETS)),
-            metrics: metrics.clone(),
-        },
+        filters,
         flood: Arc::new(FloodGuardState::new(MAX_FLOOD_ADDRESSES)),
         registry: registry.clone(),
         metrics: metrics.clone(),

@@ -6,8 +6,14 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::api::Readiness;
 use crate::proxy::connections::Connections;
+
+/// Between two looks at what is still open.
+const LOOK: Duration = Duration::from_millis(20);
+/// Looks in a row that must find nothing: a connection that was just accepted is not counted before its task runs,
+/// over TLS not before its handshake is done.
+const QUIET: u32 = 10;
+const QUIET_TLS: u32 = 50;
 
 /// The signals this process listens to.
 pub struct Signals {
@@ -22,7 +28,9 @@ pub struct Signals {
 pub enum Wish {
     /// Load the table again (SIGHUP).
     Reload,
-    /// Finish what is in flight, then end (SIGTERM, SIGQUIT).
+    /// Let a new process take over (SIGQUIT).
+    HandOver,
+    /// Finish what is in flight, then end (SIGTERM).
     Drain,
     /// End now (SIGINT).
     Stop,
@@ -44,9 +52,19 @@ impl Signals {
         tokio::select! {
             _ = self.hangup.recv() => Wish::Reload,
             _ = self.terminate.recv() => Wish::Drain,
-            _ = self.quit.recv() => Wish::Drain,
+            _ = self.quit.recv() => Wish::HandOver,
             _ = self.interrupt.recv() => Wish::Stop,
         }
+    }
+
+    /// Returns when the process is asked to end.
+    pub async fn end(&mut self) {
+        while !matches!(self.next().await, Wish::Drain | Wish::Stop) {}
+    }
+
+    /// Returns at the next signal that means more haste than a drain.
+    async fn impatience(&mut self) {
+        while self.next().await == Wish::Reload {}
     }
 }
 
@@ -57,33 +75,40 @@ pub struct Drain {
     pub delay: Duration,
     /// How long requests in flight may take.
     pub grace: Duration,
+    /// Whether connections begin with a TLS handshake.
+    pub tls: bool,
 }
 
-/// Drains: not ready, then no new connections, then wait for the requests in flight, at most for the grace time.
-/// Another SIGTERM, SIGQUIT or SIGINT ends the wait. Returns how many requests were cut off.
+/// Drains: for the delay answers end their connections, then no new connections are taken, then what is in flight is
+/// waited for, at most for the grace time. Another signal but SIGHUP ends the wait. Returns how many requests were cut
+/// off.
 pub async fn drain(
     drain: Drain,
-    readiness: &Readiness,
     stop: &watch::Sender<bool>,
     connections: &Arc<Connections>,
     signals: &mut Signals,
 ) -> usize {
-    readiness.set_draining();
+    connections.close_with_answers();
     let orderly = async {
         tokio::time::sleep(drain.delay).await;
         let _ = stop.send(true); // nobody listening means that the listener ended already
-        let finished = async {
-            while connections.requests() > 0 {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
+        connections.close_unused();
+        let finished = all_gone(connections, if drain.tls { QUIET_TLS } else { QUIET });
         let _ = tokio::time::timeout(drain.grace, finished).await;
     };
-    let impatient = async { while signals.next().await == Wish::Reload {} };
     tokio::select! {
         () = orderly => {}
-        () = impatient => tracing::warn!("second signal, ending at once"),
+        () = signals.impatience() => tracing::warn!("second signal, ending at once"),
     }
     let _ = stop.send(true);
     connections.requests()
+}
+
+/// Returns when there was no connection for so many looks in a row.
+async fn all_gone(connections: &Connections, looks: u32) {
+    let mut quiet = 0;
+    while quiet < looks {
+        tokio::time::sleep(LOOK).await;
+        quiet = if connections.open() == 0 && connections.requests() == 0 { quiet + 1 } else { 0 };
+    }
 }

@@ -54,8 +54,8 @@ pub fn compile(file: &str, checked: Checked, generation: u64, handles: &Handles)
 /// Where targets are configured, for each the pool.
 fn addresses(pools: &BTreeMap<String, PoolSpec>) -> BTreeMap<String, String> {
     let targets = pools.iter().flat_map(|(name, pool)| pool.targets.iter().map(move |target| (target, name)));
-    let parsed = targets.filter_map(|(target, name)| Some((target.parse::<Endpoint>().ok()?, name)));
-    parsed.map(|(endpoint, name)| (endpoint.to_string().to_ascii_lowercase(), name.clone())).collect()
+    let parsed = targets.filter_map(|(target, name)| Some((target.url.parse::<Endpoint>().ok()?, name)));
+    parsed.filter_map(|(endpoint, name)| Some((endpoint.host_and_port()?.to_string(), name.clone()))).collect()
 }
 
 type Pools = BTreeMap<String, Arc<Pool>>;
@@ -71,6 +71,8 @@ fn compile_route(spec: &RouteSpec, table: &RoutesSpec, pools: &Pools, handles: &
         for_machines: spec.to.builtin.is_some_and(Builtin::is_for_machines),
         chain: catalog::chain(spec, table, &body, &handles.filters)?,
         timeout: spec.timeout.unwrap_or(defaults.timeout).0,
+        upgrade_idle: spec.websocket.unwrap_or_default().idle.0,
+        retries: spec.retries,
         body,
         compress: spec.compress.unwrap_or(defaults.compress),
         metrics: handles.metrics.route(&spec.name),

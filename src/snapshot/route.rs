@@ -28,6 +28,10 @@ pub struct Route {
     pub destination: Destination,
     /// Longest a whole request may take.
     pub timeout: Duration,
+    /// Longest silence of an upgraded connection.
+    pub upgrade_idle: Duration,
+    /// Most retries of one request, where the pool's number is not its own.
+    pub retries: Option<u32>,
     /// What bodies it takes.
     pub body: BodyRules,
     /// Whether answers may be compressed.

@@ -4,6 +4,8 @@
 mod api_keys;
 mod audit;
 pub mod embedded;
+mod idempotency;
+mod local_idempotency;
 mod local_throttle;
 pub mod postgres;
 pub mod redis;
@@ -21,6 +23,10 @@ use async_trait::async_trait;
 
 pub use api_keys::{ApiKey, ApiKeyHash, ApiKeyStore, NewApiKey, UsableApiKey};
 pub use audit::{AuditEntry, AuditHash, AuditHead, AuditRecord, AuditStore, chain as audit_chain};
+pub use idempotency::{
+    Begun, Caller, Ending, Fingerprint, IdempotencyStore, Kept, KeyScope, ScopeHasher, ScopeId, Ticket,
+};
+pub use local_idempotency::{IdempotencyBounds, LocalIdempotency};
 pub use local_throttle::LocalThrottle;
 pub use revocations::{Revocation, RevocationStore, Revoked};
 pub use sessions::{NewSession, Session, SessionKey, SessionStore};

@@ -121,7 +121,7 @@ impl Pseudonyms {
     }
 }
 
-fn keyed(key: &[u8]) -> Hmac<Sha256> {
+pub(super) fn keyed(key: &[u8]) -> Hmac<Sha256> {
     // HMAC takes keys of every length; the fallback is never reached.
     Hmac::<Sha256>::new_from_slice(key).unwrap_or_else(|_| Hmac::new(&Default::default()))
 }

@@ -2,23 +2,23 @@
 //! targets that stay are the very same [`Target`]. Decides nothing about their health.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use async_trait::async_trait;
-use pingora::protocols::l4::socket::SocketAddr as SocketAddress;
 use pingora_load_balancing::discovery::ServiceDiscovery;
 use pingora_load_balancing::{Backend, Extensions};
-use tokio::net::lookup_host;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::target::{Settings, Target};
+use super::connection;
+use super::memory::TargetMemory;
+use super::resolver::Resolve;
+use super::target::{Earlier, Settings, Share, Target};
 use crate::clock::{Clock, Tick};
-use crate::model::endpoint::Endpoint;
+use crate::model::endpoint::{Address, Endpoint};
 use crate::model::health::{Circuit, Health, Probe, TargetReport};
 
 /// Longest a look-up may take.
@@ -31,6 +31,8 @@ pub(super) struct Targets {
     clock: Clock,
     set: ArcSwap<Set>,
     looked_up: AtomicBool,
+    /// Whether the pool had another configuration before: then what is found first is no start-up.
+    reloaded: bool,
     /// When names are looked up next, as a [`Tick`].
     pub(super) next_lookup: AtomicU64,
     /// Asks for a look-up before its time.
@@ -41,13 +43,22 @@ pub(super) struct Targets {
 #[derive(Debug, Default)]
 pub(super) struct Set {
     entries: Vec<Entry>,
-    by_addr: HashMap<SocketAddr, Arc<Target>>,
+    by_addr: HashMap<Address, Arc<Target>>,
+}
+
+/// One target as configured.
+#[derive(Debug, Clone)]
+pub(super) struct Configured {
+    /// Where it is.
+    pub(super) endpoint: Endpoint,
+    /// Its part in the pool.
+    pub(super) share: Share,
 }
 
 /// One configured target and its addresses.
 #[derive(Debug)]
 struct Entry {
-    endpoint: Endpoint,
+    configured: Configured,
     /// Empty when the name never resolved, or when an earlier entry has all its addresses.
     targets: Vec<Arc<Target>>,
     /// The look-up that failed last, if the last one did.
@@ -56,14 +67,14 @@ struct Entry {
 }
 
 /// What is known about one endpoint's addresses; `Err` keeps the earlier ones.
-type Found = Result<Vec<SocketAddr>, Option<Probe>>;
+type Found = Result<Vec<Address>, Option<Probe>>;
 
 impl Set {
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Target>> {
         self.entries.iter().flat_map(|entry| &entry.targets)
     }
 
-    pub(super) fn get(&self, addr: &SocketAddr) -> Option<&Arc<Target>> {
+    pub(super) fn get(&self, addr: &Address) -> Option<&Arc<Target>> {
         self.by_addr.get(addr)
     }
 
@@ -71,25 +82,42 @@ impl Set {
         self.by_addr.len()
     }
 
+    /// Whether some of it gets traffic.
+    fn serves(&self) -> bool {
+        self.iter().any(|target| target.verdict.is_healthy())
+    }
+
+    fn memories(&self) -> Vec<Arc<TargetMemory>> {
+        self.iter().map(|target| target.memory().clone()).collect()
+    }
+
     /// The entry of the same configured target: the one at `index`, or where the configuration moved it.
     fn entry(&self, index: usize, endpoint: &Endpoint) -> Option<&Entry> {
-        let same = |entry: &&Entry| entry.endpoint == *endpoint;
+        let same = |entry: &&Entry| entry.configured.endpoint == *endpoint;
         self.entries.get(index).filter(same).or_else(|| self.entries.iter().find(same))
     }
 }
 
 impl Targets {
     /// What is known without any look-up: literal addresses, and what `earlier` knew of the same names.
-    pub(super) fn new(endpoints: &[Endpoint], settings: Arc<Settings>, clock: Clock, earlier: Option<&Set>) -> Targets {
+    pub(super) fn new(
+        configured: &[Configured],
+        settings: Arc<Settings>,
+        clock: Clock,
+        earlier: Option<&Set>,
+    ) -> Targets {
         let nothing = Set::default();
+        let reloaded = earlier.is_some();
         let earlier = earlier.unwrap_or(&nothing);
         let found: Vec<Found> =
-            endpoints.iter().map(|endpoint| endpoint.literal().map(|addr| vec![addr]).ok_or(None)).collect();
+            configured.iter().map(|target| target.endpoint.literal().map(|addr| vec![addr]).ok_or(None)).collect();
         let now = clock.now();
-        let set = place(endpoints.iter().cloned().zip(found), earlier, &settings, now);
+        let set = place(configured.iter().cloned().zip(found), earlier, &settings, earlier.serves(), now);
+        settings.ejections.over(set.memories());
         Targets {
             settings,
-            looked_up: AtomicBool::new(endpoints.iter().all(|endpoint| endpoint.literal().is_some())),
+            reloaded,
+            looked_up: AtomicBool::new(configured.iter().all(|target| target.endpoint.literal().is_some())),
             next_lookup: AtomicU64::new(now.0),
             wake: Notify::new(),
             set: ArcSwap::from_pointee(set),
@@ -102,29 +130,33 @@ impl Targets {
     }
 
     /// Looks all names up, at the same time, and takes the answers over. Safe to drop half-way.
-    pub(super) async fn look_up(&self) {
+    pub(super) async fn look_up(&self, resolver: &Arc<dyn Resolve>) {
         let set = self.set.load_full();
-        let mut found: Vec<(Endpoint, Found)> = Vec::with_capacity(set.entries.len());
+        let mut found: Vec<(Configured, Found)> = Vec::with_capacity(set.entries.len());
         let mut lookups = JoinSet::new();
         for (index, entry) in set.entries.iter().enumerate() {
-            match entry.endpoint.literal() {
-                Some(addr) => found.push((entry.endpoint.clone(), Ok(vec![addr]))),
+            let endpoint = &entry.configured.endpoint;
+            match endpoint.literal() {
+                Some(addr) => found.push((entry.configured.clone(), Ok(vec![addr]))),
                 None => {
-                    found.push((entry.endpoint.clone(), Err(None)));
-                    let (endpoint, clock) = (entry.endpoint.clone(), self.clock.clone());
-                    lookups.spawn(async move { (index, addresses(&endpoint, &clock).await) });
+                    found.push((entry.configured.clone(), Err(None)));
+                    let (endpoint, clock, resolver) = (endpoint.clone(), self.clock.clone(), resolver.clone());
+                    lookups.spawn(async move { (index, addresses(&endpoint, &clock, &*resolver).await) });
                 }
             }
         }
         while let Some(done) = lookups.join_next().await {
             if let Ok((index, answer)) = done
-                && let Some((endpoint, slot)) = found.get_mut(index)
+                && let Some((configured, slot)) = found.get_mut(index)
             {
-                self.log_change(set.entries.get(index), endpoint, &answer);
+                self.log_change(set.entries.get(index), &configured.endpoint, &answer);
                 *slot = answer;
             }
         }
-        self.set.store(Arc::new(place(found.into_iter(), &set, &self.settings, self.clock.now())));
+        let serves = (self.reloaded || self.looked_up.load(Ordering::Acquire)) && set.serves();
+        let next = place(found.into_iter(), &set, &self.settings, serves, self.clock.now());
+        self.settings.ejections.over(next.memories());
+        self.set.store(Arc::new(next));
         self.looked_up.store(true, Ordering::Release);
     }
 
@@ -159,12 +191,15 @@ impl Targets {
             if entry.targets.is_empty() && !entry.resolved {
                 reports.push(TargetReport {
                     label: Arc::from(label(index, 0)),
-                    address: Arc::from(entry.endpoint.to_string()),
+                    address: Arc::from(entry.configured.endpoint.to_string()),
                     health: Health::Unknown,
                     last_probe: entry.failed.clone(),
                     circuit: Circuit::Closed,
                     failures: 0,
                     in_flight: 0,
+                    weight: entry.configured.share.weight,
+                    backup: entry.configured.share.backup,
+                    draining: entry.configured.share.drain,
                 });
             }
         }
@@ -173,11 +208,17 @@ impl Targets {
 }
 
 /// The next version of the set. Targets of `earlier` with the same endpoint and address are taken over: as they
-/// are when their settings are these, and else with what is known about them.
-fn place(found: impl Iterator<Item = (Endpoint, Found)>, earlier: &Set, settings: &Arc<Settings>, now: Tick) -> Set {
+/// are when their settings are these, and else with what is known about them. `serves`: others get traffic already.
+fn place(
+    found: impl Iterator<Item = (Configured, Found)>,
+    earlier: &Set,
+    settings: &Arc<Settings>,
+    serves: bool,
+    now: Tick,
+) -> Set {
     let mut set = Set::default();
-    for (index, (endpoint, found)) in found.enumerate() {
-        let before = earlier.entry(index, &endpoint);
+    for (index, (configured, found)) in found.enumerate() {
+        let before = earlier.entry(index, &configured.endpoint);
         let known = before.map_or(&[][..], |entry| &entry.targets);
         let (addresses, failed, resolved) = match found {
             Ok(addresses) => (addresses, None, true),
@@ -187,8 +228,7 @@ fn place(found: impl Iterator<Item = (Endpoint, Found)>, earlier: &Set, settings
             }
         };
         let mut targets: Vec<Arc<Target>> = Vec::with_capacity(addresses.len());
-        let fresh: BTreeSet<SocketAddr> =
-            addresses.into_iter().filter(|addr| !set.by_addr.contains_key(addr)).collect();
+        let fresh: BTreeSet<Address> = addresses.into_iter().filter(|addr| !set.by_addr.contains_key(addr)).collect();
         // Those that stay come first, so that their labels stay as well.
         let (stay, join): (Vec<_>, Vec<_>) =
             fresh.into_iter().partition(|addr| known.iter().any(|target| target.socket() == *addr));
@@ -198,13 +238,14 @@ fn place(found: impl Iterator<Item = (Endpoint, Found)>, earlier: &Set, settings
                 Some(same) if Arc::ptr_eq(same.settings(), settings) => same.clone(),
                 _ => {
                     let label = free_label(index, &targets);
-                    Arc::new(Target::new(&endpoint, addr, label, settings, before.map(|target| &**target), now))
+                    let earlier = Earlier { target: before.map(|target| &**target), serves };
+                    Arc::new(Target::new(&configured, addr.clone(), label, settings, earlier, now))
                 }
             };
             set.by_addr.insert(addr, target.clone());
             targets.push(target);
         }
-        set.entries.push(Entry { endpoint, targets, failed, resolved });
+        set.entries.push(Entry { configured, targets, failed, resolved });
     }
     set
 }
@@ -220,12 +261,14 @@ fn label(index: usize, ordinal: usize) -> String {
     if ordinal == 0 { format!("target-{entry}") } else { format!("target-{entry}-{address}") }
 }
 
-async fn addresses(endpoint: &Endpoint, clock: &Clock) -> Found {
+async fn addresses(endpoint: &Endpoint, clock: &Clock, resolver: &dyn Resolve) -> Found {
     let started = clock.now();
-    let answer = tokio::time::timeout(LOOKUP_TIMEOUT, lookup_host((endpoint.host(), endpoint.port()))).await;
-    let found: Vec<SocketAddr> = match answer {
-        Ok(Ok(found)) => found.collect(),
-        Ok(Err(_)) | Err(_) => Vec::new(),
+    let found: Vec<Address> = match endpoint.name() {
+        Some(name) => match tokio::time::timeout(LOOKUP_TIMEOUT, resolver.addresses(name.0, name.1)).await {
+            Ok(Ok(found)) => found.into_iter().map(Address::Inet).collect(),
+            Ok(Err(_)) | Err(_) => Vec::new(),
+        },
+        None => endpoint.literal().into_iter().collect(),
     };
     if !found.is_empty() {
         return Ok(found);
@@ -247,9 +290,14 @@ pub(super) struct Discovered(pub(super) Arc<Targets>);
 impl ServiceDiscovery for Discovered {
     async fn discover(&self) -> pingora::Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
         let set = self.0.load();
-        let backend =
-            |addr: &SocketAddr| Backend { addr: SocketAddress::Inet(*addr), weight: 1, ext: Extensions::new() };
-        Ok((set.by_addr.keys().map(backend).collect(), HashMap::new()))
+        // Pingora compares backends by address and weight, and uses the weight for nothing else here: so another
+        // target at the same address is another set.
+        let backend = |(addr, target): (&Address, &Arc<Target>)| Backend {
+            addr: connection::socket_address(addr),
+            weight: target.token(),
+            ext: Extensions::new(),
+        };
+        Ok((set.by_addr.iter().map(backend).collect(), HashMap::new()))
     }
 }
 
@@ -257,28 +305,33 @@ impl ServiceDiscovery for Discovered {
 mod tests {
     use super::*;
     use crate::upstream::testing::{checked, millis};
+    use std::net::SocketAddr;
 
     const NOW: Tick = Tick(0);
 
     fn settings(read: u64) -> Arc<Settings> {
         let mut spec = checked(&[]);
         spec.timeouts.read = millis(read);
-        Arc::new(Settings::of("cv-parser", &spec))
+        Arc::new(Settings::of("cv-parser", &spec, &crate::upstream::testing::metrics(), &Arc::default()))
     }
 
     fn ips(last: &[u8]) -> Found {
-        Ok(last.iter().map(|n| SocketAddr::from(([10, 0, 0, *n], 80))).collect())
+        Ok(last.iter().map(|n| Address::Inet(([10, 0, 0, *n], 80).into())).collect())
     }
 
     fn next(earlier: &Set, settings: &Arc<Settings>, found: Vec<(&str, Found)>) -> Set {
-        let found = found.into_iter().map(|(name, found)| (format!("http://{name}").parse().unwrap(), found));
-        place(found, earlier, settings, NOW)
+        let found = found.into_iter().map(|(name, found)| (at(&format!("http://{name}")), found));
+        place(found, earlier, settings, false, NOW)
+    }
+
+    fn at(url: &str) -> Configured {
+        Configured { endpoint: url.parse().unwrap(), share: Share { weight: 1, backup: false, drain: false } }
     }
 
     fn labels(set: &Set) -> Vec<(String, u8)> {
-        let last = |target: &Arc<Target>| match target.socket() {
-            SocketAddr::V4(addr) => addr.ip().octets()[3],
-            SocketAddr::V6(_) => 0,
+        let last = |target: &Arc<Target>| match target.socket().inet() {
+            Some(SocketAddr::V4(addr)) => addr.ip().octets()[3],
+            _ => 0,
         };
         set.iter().map(|target| (target.label().to_string(), last(target))).collect()
     }
@@ -313,7 +366,7 @@ mod tests {
         assert_eq!(labels(&after), [label_of("target-2", 2), label_of("target-3", 1)]);
         for target in after.iter() {
             let same = before.get(&target.socket()).unwrap();
-            assert!(Arc::ptr_eq(&same.circuit, &target.circuit) && !Arc::ptr_eq(same, target));
+            assert!(Arc::ptr_eq(same.memory(), target.memory()) && !Arc::ptr_eq(same, target));
         }
     }
 
@@ -323,6 +376,6 @@ mod tests {
         let before = next(&Set::default(), &old, vec![("a:80", ips(&[1]))]);
         let after = next(&before, &new, vec![("b:80", ips(&[1]))]);
         let pair = before.iter().zip(after.iter()).next().unwrap();
-        assert!(!Arc::ptr_eq(&pair.0.circuit, &pair.1.circuit));
+        assert!(!Arc::ptr_eq(pair.0.memory(), pair.1.memory()));
     }
 }

@@ -2,7 +2,6 @@
 //! ends with it.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,15 +9,16 @@ use std::time::Duration;
 use pingora_load_balancing::LoadBalancer;
 use tokio::task::{AbortHandle, JoinSet};
 
+use super::balancer::Balancer;
 use super::discovery::Targets;
 use super::probe::{Prober, jittered};
-use super::rotation::Rotation;
 use crate::config::spec::HealthSpec;
+use crate::model::endpoint::Address;
 
 /// What the task works on. It does not hold the pool, so the pool can end it when dropped.
 pub(super) struct Keeper {
     pub(super) targets: Arc<Targets>,
-    pub(super) balancer: Arc<LoadBalancer<Rotation>>,
+    pub(super) balancer: Arc<LoadBalancer<Balancer>>,
     pub(super) prober: Prober,
     pub(super) check: Option<HealthSpec>,
     pub(super) resolve_every: Duration,
@@ -32,7 +32,7 @@ impl Keeper {
         loop {
             // What is known already is probed while names are looked up, which may take seconds.
             self.probe(&mut tasks, &mut probing);
-            self.targets.look_up().await;
+            self.targets.look_up(&self.prober.resolver).await;
             if let Err(error) = self.balancer.update().await {
                 tracing::error!(%error, "the load balancer refused a set of targets; the earlier one stays in use");
             }
@@ -47,7 +47,7 @@ impl Keeper {
     }
 
     /// Starts a task for each target that has none, ends those of targets that are gone.
-    fn probe(&self, tasks: &mut JoinSet<()>, probing: &mut HashMap<SocketAddr, AbortHandle>) {
+    fn probe(&self, tasks: &mut JoinSet<()>, probing: &mut HashMap<Address, AbortHandle>) {
         while tasks.try_join_next().is_some() {}
         let Some(check) = &self.check else { return };
         let set = self.targets.load();
@@ -70,9 +70,10 @@ impl Keeper {
 mod tests {
     use super::*;
     use crate::clock::Clock;
-    use crate::upstream::discovery::Discovered;
-    use crate::upstream::target::Settings;
-    use crate::upstream::testing::{Origin, Reply, checked, eventually, millis};
+    use crate::upstream::discovery::{Configured, Discovered};
+    use crate::upstream::resolver::System;
+    use crate::upstream::target::{Settings, Share};
+    use crate::upstream::testing::{Origin, Reply, checked, eventually, metrics, millis};
     use pingora::connectors::http::Connector;
     use pingora_load_balancing::Backends;
 
@@ -81,15 +82,23 @@ mod tests {
         if let Some(check) = &mut spec.health {
             check.timeout = millis(60_000);
         }
-        let endpoints: Vec<_> = origins.iter().map(|origin| origin.url().parse().unwrap()).collect();
+        let share = Share { weight: 1, backup: false, drain: false };
+        let at = |origin: &&Origin| Configured { endpoint: origin.url().parse().unwrap(), share };
+        let configured: Vec<_> = origins.iter().map(at).collect();
         let clock = Clock::system();
-        let settings = Arc::new(Settings::of("p", &spec));
-        let targets = Arc::new(Targets::new(&endpoints, settings, clock.clone(), None));
+        let settings = Arc::new(Settings::of("p", &spec, &metrics(), &Arc::default()));
+        let targets = Arc::new(Targets::new(&configured, settings, clock.clone(), None));
         let backends = Backends::new(Box::new(Discovered(targets.clone())));
         Keeper {
             targets,
             balancer: Arc::new(LoadBalancer::from_backends(backends)),
-            prober: Prober { clock, connector: Arc::new(Connector::new(None)), history: Arc::default() },
+            prober: Prober {
+                clock,
+                connector: Arc::new(Connector::new(None)),
+                resolver: Arc::new(System),
+                history: Arc::default(),
+                metrics: metrics(),
+            },
             check: spec.health,
             resolve_every: spec.resolve_every.0,
         }

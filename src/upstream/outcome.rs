@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pingora::protocols::http::v2::client::PING_TIMEDOUT;
 use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::model::rejection::Rejection;
+use crate::model::retry::Failure;
+use crate::telemetry::metrics::AttemptResult;
 
 /// What one attempt says about its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +19,8 @@ pub enum Observed {
     Failure(FailureKind),
     /// Nothing: the client left, or the gateway itself gave up.
     Neutral,
+    /// Nothing: a kept connection was closed before a byte of an answer.
+    Stale,
 }
 
 /// How a target failed.
@@ -45,6 +50,22 @@ impl FailureKind {
         }
     }
 
+    /// What it means for a retry, when there may have been no connection.
+    pub(super) const fn of_call(self) -> Failure {
+        match self {
+            FailureKind::Connect => Failure::Unsent,
+            other => other.of_exchange(),
+        }
+    }
+
+    /// What it means for a retry, once a connection was there.
+    pub(crate) const fn of_exchange(self) -> Failure {
+        match self {
+            FailureKind::Timeout => Failure::Timeout,
+            FailureKind::Connect | FailureKind::Reset | FailureKind::Protocol | FailureKind::Status => Failure::Broken,
+        }
+    }
+
     /// What the client is told; `retry_after` is for a target that cannot be reached.
     pub fn rejection(self, service: &Arc<str>, retry_after: Duration) -> Rejection {
         match self {
@@ -59,6 +80,19 @@ impl Observed {
     /// What an answer's status says: 5xx is a failure, everything else a success.
     pub fn from_status(status: u16) -> Observed {
         if status >= 500 { Observed::Failure(FailureKind::Status) } else { Observed::Success }
+    }
+
+    /// The word under which the try is counted.
+    pub fn result(self) -> AttemptResult {
+        match self {
+            Observed::Success => AttemptResult::Success,
+            Observed::Neutral => AttemptResult::Cancelled,
+            Observed::Stale => AttemptResult::Stale,
+            Observed::Failure(FailureKind::Status) => AttemptResult::ServerError,
+            Observed::Failure(FailureKind::Connect) => AttemptResult::ConnectError,
+            Observed::Failure(FailureKind::Timeout) => AttemptResult::Timeout,
+            Observed::Failure(FailureKind::Reset | FailureKind::Protocol) => AttemptResult::Broken,
+        }
     }
 
     /// What an error of Pingora's says; errors of the client's side or of our own making say nothing.
@@ -85,8 +119,10 @@ fn failure_kind(error: &ErrorType) -> Option<FailureKind> {
         | E::InvalidCert
         | E::HandshakeError => Some(FailureKind::Connect),
         E::ReadTimedout | E::WriteTimedout => Some(FailureKind::Timeout),
-        E::ReadError | E::WriteError | E::ConnectionClosed => Some(FailureKind::Reset),
-        E::InvalidHTTPHeader | E::H1Error | E::H2Error | E::H2Downgrade | E::InvalidH2 => Some(FailureKind::Protocol),
+        other if *other == PING_TIMEDOUT => Some(FailureKind::Timeout),
+        // Among others a stream that the target reset, and a connection that it ended with a GOAWAY.
+        E::ReadError | E::WriteError | E::ConnectionClosed | E::H2Error => Some(FailureKind::Reset),
+        E::InvalidHTTPHeader | E::H1Error | E::H2Downgrade | E::InvalidH2 => Some(FailureKind::Protocol),
         E::HTTPStatus(status) if *status >= 500 => Some(FailureKind::Status),
         _ => None,
     }
@@ -98,6 +134,10 @@ pub(super) fn words(error: &Error) -> &'static str {
         ErrorType::ConnectRefused => "connection refused",
         ErrorType::ConnectTimedout => "no connection in time",
         ErrorType::ConnectNoRoute => "no route to the target",
+        ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert => tls_words(error, "the TLS handshake failed"),
+        ErrorType::ReadError | ErrorType::ConnectionClosed => {
+            tls_words(error, "connection closed before the end of the answer")
+        }
         other => match failure_kind(other) {
             Some(FailureKind::Connect) => "connection failed",
             Some(FailureKind::Timeout) => "no answer in time",
@@ -107,6 +147,29 @@ pub(super) fn words(error: &Error) -> &'static str {
         },
     }
 }
+
+/// What TLS found wrong. In TLS 1.3 a target refuses our certificate after the handshake, where we first read.
+///
+/// Pingora passes on rustls's words only, so they are looked for.
+fn tls_words(error: &Error, otherwise: &'static str) -> &'static str {
+    let text = error.to_string();
+    let found = TLS_WORDS.iter().find(|(theirs, _)| text.contains(theirs));
+    found.map_or(otherwise, |(_, ours)| ours)
+}
+
+/// Words of rustls, and what they mean.
+const TLS_WORDS: [(&str, &str); 10] = [
+    ("UnknownIssuer", "the target's certificate is of an unknown authority"),
+    ("BadSignature", "the target's certificate is of an unknown authority"),
+    ("not valid for name", "the target's certificate is for another name"),
+    ("NotValidForName", "the target's certificate is for another name"),
+    ("certificate expired", "the target's certificate has expired"),
+    ("certificate not valid yet", "the target's certificate is not valid yet"),
+    ("invalid peer certificate", "the target's certificate is not accepted"),
+    ("CertificateRequired", "the target asks for a client certificate"),
+    ("received fatal alert", "the target ended the TLS handshake"),
+    ("InvalidContentType", "the target does not speak TLS"),
+];
 
 #[cfg(test)]
 mod tests {

@@ -5,16 +5,20 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, header};
+use pingora::Result;
 use pingora::connectors::http::Connector;
 use serde_json::Value;
 
 use super::client::{Answer, Get};
+use super::connection;
 use super::history::History;
 use super::outcome::words;
+use super::resolver::Resolve;
 use super::target::Target;
 use crate::clock::Clock;
 use crate::config::spec::HealthSpec;
-use crate::model::health::{Probe, Transition};
+use crate::model::health::{Health, Probe, Transition};
+use crate::telemetry::metrics::Metrics;
 
 /// More of a probe's answer is not read.
 const MAX_BODY: usize = 64 << 10;
@@ -22,8 +26,6 @@ const MAX_BODY: usize = 64 << 10;
 const MAX_VERSION: usize = 64;
 /// Between two probes, however long the first took.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
-/// Keeps probes off the connections of other calls: each has to show that the target accepts new ones.
-const GROUP: u64 = 1;
 
 const HEADERS: [(HeaderName, HeaderValue); 3] = [
     (header::USER_AGENT, HeaderValue::from_static("ssm-gateway-health")),
@@ -36,7 +38,9 @@ const HEADERS: [(HeaderName, HeaderValue); 3] = [
 pub(super) struct Prober {
     pub(super) clock: Clock,
     pub(super) connector: Arc<Connector>,
+    pub(super) resolver: Arc<dyn Resolve>,
     pub(super) history: Arc<History>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl Prober {
@@ -46,7 +50,11 @@ impl Prober {
             let started = self.clock.now();
             let (probe, passed) = self.once(&target, &check).await;
             let reason = probe.error.clone();
+            let before = target.verdict.health();
             if let Some(health) = target.verdict.observe(probe, passed, check.rise, check.fall) {
+                if health == Health::Healthy {
+                    target.came_up(before, self.clock.now());
+                }
                 self.history.record(Transition {
                     at: self.clock.wall(),
                     service: target.settings().service.clone(),
@@ -56,6 +64,9 @@ impl Prober {
                 });
             }
             let now = self.clock.now();
+            if passed && target.verdict.is_healthy() {
+                target.check_passed(now);
+            }
             let pause = jittered(check.every.0).saturating_sub(now.since(started)).max(SHORTEST_PAUSE);
             target.next_probe.store(now.after(pause).0, Ordering::Relaxed);
             tokio::select! {
@@ -67,11 +78,7 @@ impl Prober {
 
     async fn once(&self, target: &Target, check: &HealthSpec) -> (Probe, bool) {
         let started = self.clock.now();
-        let mut peer = target.template().clone();
-        peer.group_key = GROUP;
-        let get =
-            Get { peer: &peer, host: target.authority(), path: &check.path, headers: &HEADERS, max_body: MAX_BODY };
-        let answer = tokio::time::timeout(check.timeout.0, get.once(&self.connector)).await;
+        let asked = tokio::time::timeout(check.timeout.0, self.ask(target, check)).await;
         let mut probe = Probe {
             at: self.clock.wall(),
             took: self.clock.now().since(started),
@@ -80,19 +87,30 @@ impl Prober {
             version: None,
             uptime: None,
         };
-        match answer {
+        match asked {
             Err(_) => probe.error = Some(Arc::from(format!("no answer within {}", check.timeout))),
             Ok(Err(error)) => probe.error = Some(Arc::from(words(&error))),
-            Ok(Ok(answer)) => {
+            Ok(Ok(None)) => {}
+            Ok(Ok(Some(answer))) => {
                 probe.status = Some(answer.status);
                 (probe.version, probe.uptime) = about(&answer);
-                if !(200..300).contains(&answer.status) {
+                if !check.passes(answer.status) {
                     probe.error = Some(Arc::from(format!("status {}", answer.status)));
                 }
             }
         }
         let passed = probe.error.is_none();
         (probe, passed)
+    }
+
+    /// Asks for the path of the check, over whatever the target's requests go over; only connects when there is none.
+    async fn ask(&self, target: &Target, check: &HealthSpec) -> Result<Option<Answer>> {
+        let Some(path) = &check.path else {
+            return connection::open(&target.socket()).await.map(|()| None);
+        };
+        let peer = connection::for_probe(target.template());
+        let get = Get { peer: &peer, host: target.authority(), path, headers: &HEADERS, max_body: MAX_BODY };
+        get.once(&self.connector).await.map(Some)
     }
 }
 
@@ -125,7 +143,12 @@ mod tests {
             ("[1]", None, None),
             ("ok", None, None),
         ] {
-            let answer = Answer { status: 200, content_type: None, body: Some(Bytes::from_static(body.as_bytes())) };
+            let answer = Answer {
+                status: 200,
+                content_type: None,
+                retry_after: None,
+                body: Some(Bytes::from_static(body.as_bytes())),
+            };
             assert_eq!(about(&answer), (version.map(Arc::from), uptime), "{body}");
         }
     }

@@ -11,9 +11,11 @@ use tokio::runtime::Handle;
 use super::history::History;
 use super::pool::Pool;
 use super::probe::Prober;
+use super::resolver::{Resolve, System};
 use crate::clock::Clock;
 use crate::config::spec::PoolSpec;
 use crate::model::health::{HealthView, PoolReport, Transition};
+use crate::telemetry::metrics::Metrics;
 
 /// The pools by name.
 pub type Pools = BTreeMap<String, Arc<Pool>>;
@@ -30,11 +32,21 @@ pub struct Registry {
 
 impl Registry {
     /// A registry without pools. Background work runs on `runtime`.
-    pub fn new(clock: Clock, runtime: Handle) -> Arc<Registry> {
+    pub fn new(clock: Clock, runtime: Handle, metrics: Arc<Metrics>) -> Arc<Registry> {
+        Registry::resolving(Arc::new(System), clock, runtime, metrics)
+    }
+
+    /// A registry that looks names up with `resolver`.
+    pub(super) fn resolving(
+        resolver: Arc<dyn Resolve>,
+        clock: Clock,
+        runtime: Handle,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Registry> {
         let connector = Arc::new(Connector::new(None));
         Arc::new(Registry {
             runtime,
-            prober: Prober { clock, connector, history: Arc::new(History::default()) },
+            prober: Prober { clock, connector, resolver, history: Arc::new(History::default()), metrics },
             published: ArcSwap::default(),
             published_once: AtomicBool::new(false),
             round_done: AtomicBool::new(false),
@@ -66,6 +78,7 @@ impl Registry {
     pub fn publish(&self, pools: &Pools) {
         for pool in pools.values() {
             pool.start(&self.runtime);
+            pool.publish();
         }
         let before = self.published.swap(Arc::new(pools.clone()));
         self.published_once.store(true, Ordering::Release);

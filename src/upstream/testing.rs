@@ -12,9 +12,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
 use super::registry::{Pools, Registry};
-use crate::clock::Clock;
-use crate::config::spec::{BreakerSpec, HealthSpec, PoolSpec, TimeoutsSpec};
+use super::resolver::Resolve;
+use crate::clock::{Clock, Tick};
+use crate::config::spec::{
+    BalanceSpec, BreakerSpec, HealthSpec, PanicSpec, PoolSpec, RetriesSpec, TargetSpec, TimeoutsSpec,
+};
+use crate::model::rejection::Rejection;
 use crate::model::units::Span;
+use crate::telemetry::metrics::Metrics;
 
 /// What an origin does with a request.
 #[derive(Debug, Clone)]
@@ -203,24 +208,44 @@ pub(super) fn millis(n: u64) -> Span {
 /// A pool without active checks.
 pub(super) fn unchecked(targets: &[String]) -> PoolSpec {
     PoolSpec {
-        targets: targets.to_vec(),
+        targets: targets.iter().map(|url| TargetSpec::at(url)).collect(),
+        balance: BalanceSpec::default(),
+        // Tests of other things count on whole shares.
+        slow_start: millis(0),
         service: None,
         health: None,
-        breaker: BreakerSpec { failures: 3, open_for: millis(60_000), close_after: 2 },
+        breaker: BreakerSpec { failures: 3, open_for: millis(60_000), close_after: 2, ..BreakerSpec::default() },
+        panic: PanicSpec::default(),
+        retries: RetriesSpec { max: 0, ..RetriesSpec::default() },
         timeouts: TimeoutsSpec::default(),
+        concurrency: None,
+        tls: None,
+        http2: false,
         resolve_every: millis(10_000),
     }
 }
 
 /// A pool with quick checks on `/health`: rise 2, fall 3.
 pub(super) fn checked(targets: &[String]) -> PoolSpec {
-    let health = HealthSpec { path: "/health".to_owned(), every: millis(20), timeout: millis(500), rise: 2, fall: 3 };
+    let health = HealthSpec {
+        path: Some("/health".to_owned()),
+        tcp: false,
+        statuses: None,
+        every: millis(20),
+        timeout: millis(500),
+        rise: 2,
+        fall: 3,
+    };
     PoolSpec { health: Some(health), ..unchecked(targets) }
 }
 
 /// A registry on the test's runtime.
 pub(super) fn registry(clock: &Clock) -> Arc<Registry> {
-    Registry::new(clock.clone(), tokio::runtime::Handle::current())
+    Registry::new(clock.clone(), tokio::runtime::Handle::current(), metrics())
+}
+
+pub(super) fn metrics() -> Arc<Metrics> {
+    Metrics::new("test").unwrap()
 }
 
 /// Builds and publishes one pool named `p`.
@@ -228,4 +253,34 @@ pub(super) fn put(registry: &Registry, spec: &PoolSpec) -> Arc<super::Pool> {
     let pools: Pools = registry.build(&BTreeMap::from([("p".to_owned(), spec.clone())]));
     registry.publish(&pools);
     pools["p"].clone()
+}
+
+impl super::Pool {
+    /// Chooses a target for a first try.
+    pub(super) fn pick_any(&self, now: Tick) -> Result<super::Attempt, Rejection> {
+        self.pick(&super::Demand { tried: &super::Tried::default(), key: None }, now)
+    }
+}
+
+/// A resolver that knows what the test says. Names that it does not know do not resolve.
+#[derive(Default)]
+pub(super) struct Names(Mutex<BTreeMap<String, Vec<SocketAddr>>>);
+
+impl Names {
+    /// From now on `name` has these addresses.
+    pub(super) fn set(&self, name: &str, origins: &[&Origin]) {
+        self.0.lock().insert(name.to_owned(), origins.iter().map(|origin| origin.addr).collect());
+    }
+}
+
+#[async_trait::async_trait]
+impl Resolve for Names {
+    async fn addresses(&self, host: &str, _port: u16) -> std::io::Result<Vec<SocketAddr>> {
+        self.0.lock().get(host).cloned().ok_or(std::io::ErrorKind::NotFound.into())
+    }
+}
+
+/// A registry that knows these names only.
+pub(super) fn resolving(clock: &Clock, names: &Arc<Names>) -> Arc<Registry> {
+    Registry::resolving(names.clone(), clock.clone(), tokio::runtime::Handle::current(), metrics())
 }

@@ -54,6 +54,11 @@ impl Verdict {
         self.current.load(Ordering::Acquire) == Health::Healthy as u8
     }
 
+    /// Whether there is a verdict: the target was probed, or need not be.
+    pub fn is_known(&self) -> bool {
+        self.current.load(Ordering::Acquire) != Health::Unknown as u8
+    }
+
     /// The verdict.
     pub fn health(&self) -> Health {
         self.track.lock().health

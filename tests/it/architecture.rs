@@ -63,7 +63,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("jsonwebtoken", &["accounts/"]),
     ("argon2", &["accounts/"]),
     ("bcrypt", &["accounts/"]),
-    ("rustix", &["accounts/"]),
+    ("rustix", &["accounts/", "server/upgrade/"]),
     ("rusqlite", &["store/embedded"]),
     ("tokio_postgres", &["store/postgres"]),
     ("deadpool_postgres", &["store/postgres"]),

@@ -189,8 +189,7 @@ async fn keep_asking(address: std::net::SocketAddr, seen: Arc<Seen>) {
 async fn a_target_killed_under_load_fails_few_requests_and_none_once_it_is_out() {
     const SENDERS: usize = 16;
     let (stays, dies) = (Origin::start().await, Origin::start().await);
-    let pool =
-        "    health: { path: /health, every: 200ms, timeout: 1s, rise: 1, fall: 2 }\n    breaker: { failures: 5 }";
+    let pool = "    health: { path: /health, every: 200ms, timeout: 1s, rise: 1, fall: 2 }\n    breaker: { failures: 5 }\n    retries: { max: 0 }";
     let gateway =
         Gateway::start(GatewayConfig::table(&table::table(&[&stays.url(), &dies.url()], pool, table::ECHO))).await;
     let seen = Arc::new(Seen::default());
@@ -214,7 +213,7 @@ async fn a_target_killed_under_load_fails_few_requests_and_none_once_it_is_out()
     let (before, after) = (seen.before.lock().unwrap().clone(), seen.after.lock().unwrap().clone());
     println!("failures before the checks took the target out: {} {before:?}", before.len());
     assert!(after.is_empty(), "failures after the target was out: {after:?}");
-    // There are no retries: the breaker's five, and what the senders had on its way there when it opened.
+    // Without retries: the breaker's five, and what the senders had on its way there when it opened.
     assert!(before.len() <= SENDERS + 5, "{} failures: {before:?}", before.len());
     for _ in 0..20 {
         gateway.client.get("/echo").await.expect(200);

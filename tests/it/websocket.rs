@@ -1,7 +1,4 @@
-//! Switched protocols (RFC 9110 §7.8) and other interim answers.
-//!
-//! What goes over an upgraded connection has no case here: Pingora may tear it down when the `101` is faster than the
-//! end of the (empty) request body (cloudflare/pingora#946). docs/operations.md says so.
+//! Switched protocols (RFC 9110 §7.8) and other interim answers. What goes over a tunnel is in `tunnels.rs`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 

@@ -15,7 +15,7 @@ pub(super) fn operation(spec: &RoutesSpec, route: &RouteSpec, method: &str, tag:
     if let Some(text) = description(spec, route) {
         operation.insert("description".into(), text.into());
     }
-    if let Some(parameters) = route.to.builtin.and_then(schemas::query_of) {
+    if let Some(parameters) = route.to.builtin.and_then(schemas::query_of).or_else(|| idempotency_key(route, method)) {
         operation.insert("parameters".into(), parameters);
     }
     operation.insert("security".into(), security(access(spec, route)));
@@ -37,6 +37,19 @@ fn operation_id(route: &RouteSpec, method: &str) -> String {
 
 fn takes_body(method: &str) -> bool {
     matches!(method, "POST" | "PUT" | "PATCH")
+}
+
+/// The header of routes that carry repeated requests out once.
+fn idempotency_key(route: &RouteSpec, method: &str) -> Option<Value> {
+    let spec = route.idempotency.as_ref().filter(|_| !matches!(method, "GET" | "HEAD"))?;
+    let text = format!(
+        "One key for each thing to be done. A repeat with the same key and the same request gets the first answer again, for {}.",
+        spec.ttl
+    );
+    let schema = json!({ "type": "string", "minLength": 1, "maxLength": 255 });
+    Some(json!([
+        { "name": "Idempotency-Key", "in": "header", "required": spec.required, "description": text, "schema": schema },
+    ]))
 }
 
 fn description(spec: &RoutesSpec, route: &RouteSpec) -> Option<String> {
@@ -119,7 +132,9 @@ fn responses(spec: &RoutesSpec, route: &RouteSpec, has_body: bool) -> Value {
     all.insert(status.to_owned(), success);
     for (status, text) in refusals(spec, route, has_body) {
         let headers = match status {
-            "429" | "503" => json!({ "Retry-After": { "schema": { "type": "integer" }, "description": "Seconds." } }),
+            "409" | "429" | "503" => {
+                json!({ "Retry-After": { "schema": { "type": "integer" }, "description": "Seconds." } })
+            }
             "401" => json!({ "WWW-Authenticate": { "schema": { "type": "string" } } }),
             _ => json!({}),
         };
@@ -166,9 +181,10 @@ fn refusals(spec: &RoutesSpec, route: &RouteSpec, has_body: bool) -> Vec<(&'stat
     let upstream = route.to.pool.is_some() || route.to.aggregate.is_some();
     let all_parts_may_fail = route.to.aggregate.as_ref().is_none_or(|parts| parts.on_failure == PartFailure::Fail);
     let guarded = spec.flood_guard.is_some() && !page.is_some_and(Builtin::is_for_machines);
+    let keyed = route.idempotency.is_some();
     let limited = guarded || !limits(spec, route).is_empty();
     [
-        (has_body, "400", "Invalid request"),
+        (has_body || keyed, "400", "Invalid request"),
         (proves || matches!(page, Some(Builtin::AuthLogin | Builtin::AuthRefresh)), "401", "Not authenticated"),
         (
             matches!(access, AuthSpec::Roles(_))
@@ -179,9 +195,11 @@ fn refusals(spec: &RoutesSpec, route: &RouteSpec, has_body: bool) -> Vec<(&'stat
             "Forbidden",
         ),
         (names_something, "404", "Resource not found"),
+        (keyed, "409", "The same request is in progress, or its answer was too long to keep"),
         (has_body, "413", "Body too large"),
         (has_body && (checked || !route.body.content_types.is_empty()), "415", "Unsupported content type"),
         (fields, "422", "Invalid fields"),
+        (keyed, "422", "The idempotency key belongs to another request"),
         (limited, "429", "Too many requests"),
         (true, "500", "Internal error"),
         (upstream, "502", "Invalid answer of the service"),

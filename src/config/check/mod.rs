@@ -1,12 +1,17 @@
 //! What the shape of `routes.yaml` cannot say: names that must exist, choices that exclude each other, routes that
 //! hide each other. Every check adds to the report and goes on.
 
+mod balance;
+mod breaker;
 mod destination;
+mod idempotency;
 mod overlap;
 mod path;
 mod pools;
+mod retries;
 mod route;
 mod text;
+mod transport;
 
 use std::collections::HashSet;
 

@@ -2,9 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::balance;
 use super::text::{is_name, origin_problem};
+use super::transport;
 use crate::config::report::Report;
-use crate::config::spec::{PoolSpec, RoutesSpec};
+use crate::config::spec::{ConcurrencySpec, PoolSpec, RoutesSpec};
 use crate::model::endpoint::Endpoint;
 use crate::model::units::Span;
 
@@ -24,7 +26,10 @@ pub(super) fn check(spec: &RoutesSpec, report: &mut Report) {
             report.add(format!("{at}.service"), format!("the pool {other:?} is the service {service:?} already"));
         }
         targets(&at, pool, report);
+        balance::check(&at, pool, report);
+        transport::check(&at, pool, report);
         numbers(&at, pool, report);
+        super::retries::check(&format!("{at}.retries"), &pool.retries, report);
     }
 }
 
@@ -34,7 +39,11 @@ fn targets(at: &str, pool: &PoolSpec, report: &mut Report) {
         report.add(&*at, "a pool needs at least one target");
     }
     let mut seen = HashSet::new();
-    for text in &pool.targets {
+    for target in &pool.targets {
+        let text = &target.url;
+        if !(1..=MAX_WEIGHT).contains(&target.weight) {
+            report.add(&*at, format!("{text:?}: a weight is 1 to {MAX_WEIGHT}"));
+        }
         match text.parse::<Endpoint>() {
             Err(problem) => report.add(&*at, format!("{text:?}: {problem}")),
             Ok(target) => {
@@ -46,23 +55,11 @@ fn targets(at: &str, pool: &PoolSpec, report: &mut Report) {
     }
 }
 
+/// Most that a target weighs.
+const MAX_WEIGHT: u32 = 1_000;
+
 fn numbers(at: &str, pool: &PoolSpec, report: &mut Report) {
-    if let Some(health) = &pool.health {
-        match super::path::parameters(&health.path) {
-            Err(problem) => report.add(format!("{at}.health.path"), problem),
-            Ok(names) if !names.is_empty() => {
-                report.add(format!("{at}.health.path"), "a probe's path has no parameters")
-            }
-            Ok(_) => {}
-        }
-        positive(format!("{at}.health.every"), health.every, report);
-        positive(format!("{at}.health.timeout"), health.timeout, report);
-        for (key, count) in [("rise", health.rise), ("fall", health.fall)] {
-            at_least_one(format!("{at}.health.{key}"), count, report);
-        }
-    }
-    positive(format!("{at}.breaker.open_for"), pool.breaker.open_for, report);
-    at_least_one(format!("{at}.breaker.close_after"), pool.breaker.close_after, report);
+    super::breaker::check(at, &pool.breaker, report);
     let timeouts = &pool.timeouts;
     for (key, span) in
         [("connect", timeouts.connect), ("read", timeouts.read), ("write", timeouts.write), ("idle", timeouts.idle)]
@@ -70,10 +67,26 @@ fn numbers(at: &str, pool: &PoolSpec, report: &mut Report) {
         positive(format!("{at}.timeouts.{key}"), span, report);
     }
     positive(format!("{at}.resolve_every"), pool.resolve_every, report);
+    if let Some(limits) = &pool.concurrency {
+        concurrency(&format!("{at}.concurrency"), limits, report);
+    }
+}
+
+/// Most requests that wait in one pool: each holds its connection and what it brought so far.
+const MAX_QUEUE: u32 = 10_000;
+
+fn concurrency(at: &str, limits: &ConcurrencySpec, report: &mut Report) {
+    if limits.per_target == 0 && limits.per_pool == 0 {
+        report.add(at, "give `per_target` or `per_pool`, or leave `concurrency` out");
+    }
+    if limits.queue > MAX_QUEUE {
+        report.add(format!("{at}.queue"), format!("at most {MAX_QUEUE}"));
+    }
+    positive(format!("{at}.queue_timeout"), limits.queue_timeout, report);
 }
 
 /// Most that a span may be: 365 days, so that sums of spans and clock readings stay in range.
-const MAX_SPAN: std::time::Duration = std::time::Duration::from_secs(365 * 86_400);
+pub(super) const MAX_SPAN: std::time::Duration = std::time::Duration::from_secs(365 * 86_400);
 
 /// A span of time that must not be zero.
 pub(super) fn positive(path: String, span: Span, report: &mut Report) {
@@ -84,7 +97,8 @@ pub(super) fn positive(path: String, span: Span, report: &mut Report) {
     }
 }
 
-fn at_least_one(path: String, count: u32, report: &mut Report) {
+/// A count that must not be zero.
+pub(super) fn at_least_one(path: String, count: u32, report: &mut Report) {
     if count == 0 {
         report.add(path, "must be at least 1");
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+use super::idempotency;
 use super::pools::positive;
 use super::text::{is_media_type, is_name};
 use super::{destination, path};
@@ -58,12 +59,15 @@ pub(super) fn check(spec: &RoutesSpec, route: &RouteSpec, index: usize, report: 
         auth(&format!("{at}.auth"), spec, report);
     }
     revocation(spec, route, &at, report);
+    idempotency::check(route, &at, report);
+    websocket(route, &at, report);
     if let Some(names) = &route.limits {
         limits(spec, &format!("{at}.limits"), names, report);
     }
     if let Some(timeout) = route.timeout {
         positive(format!("{at}.timeout"), timeout, report);
     }
+    super::retries::check_route(route, &at, report);
     for (entry, media_type) in route.body.content_types.iter().enumerate() {
         if !is_media_type(media_type) {
             let message = format!("{media_type:?} is no media type such as application/json, without parameters");
@@ -154,6 +158,14 @@ fn revocation(spec: &RoutesSpec, route: &RouteSpec, at: &str, report: &mut Repor
     if route.auth.as_ref().unwrap_or(&spec.defaults.auth) == &AuthSpec::Word(AuthWord::Public) {
         report.add(format!("{at}.revocation"), "nobody is proven on a public route: there is nothing to bound");
     }
+}
+
+fn websocket(route: &RouteSpec, at: &str, report: &mut Report) {
+    let Some(spec) = &route.websocket else { return };
+    if route.to.pool.is_none() || route.r#match.methods.iter().all(|method| method != "GET") {
+        report.add(format!("{at}.websocket"), "only for GET routes to a pool: others are never upgraded");
+    }
+    positive(format!("{at}.websocket.idle"), spec.idle, report);
 }
 
 fn limits(spec: &RoutesSpec, at: &str, names: &[String], report: &mut Report) {

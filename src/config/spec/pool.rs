@@ -3,17 +3,30 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::list;
+use super::balance::BalanceSpec;
+use super::breaker::{BreakerSpec, PanicSpec};
+use super::concurrency::ConcurrencySpec;
+use super::health::HealthSpec;
+use super::retries::RetriesSpec;
+use super::target::{self, TargetSpec};
+use super::upstream_tls::UpstreamTlsSpec;
 use crate::model::units::Span;
 
 /// One upstream service.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PoolSpec {
-    /// Targets: `http://host:port`. One entry may hold a comma-separated list.
-    #[serde(deserialize_with = "list::texts")]
-    #[schemars(schema_with = "list::schema")]
-    pub targets: Vec<String>,
+    /// Targets: `http://host:port`, `https://host[:port]`, `unix:/path`, or maps. One text may hold a comma-separated
+    /// list.
+    #[serde(deserialize_with = "target::list")]
+    #[schemars(schema_with = "target::schema")]
+    pub targets: Vec<TargetSpec>,
+    /// How targets are chosen; default `round_robin`.
+    #[serde(default)]
+    pub balance: BalanceSpec,
+    /// How long a target that comes back or joins takes to get its whole share; default 10s, 0s: none.
+    #[serde(default = "defaults::slow_start")]
+    pub slow_start: Span,
     /// Name of the service in health, metrics and messages; default: the pool's name with `-` as `_`.
     #[serde(default)]
     pub service: Option<String>,
@@ -23,9 +36,24 @@ pub struct PoolSpec {
     /// Circuit breaker per target.
     #[serde(default)]
     pub breaker: BreakerSpec,
+    /// With several targets, what happens when less than half is available; default `route_all`.
+    #[serde(default)]
+    pub panic: PanicSpec,
+    /// When a request that failed is sent again.
+    #[serde(default)]
+    pub retries: RetriesSpec,
     /// Waiting times towards the targets.
     #[serde(default)]
     pub timeouts: TimeoutsSpec,
+    /// How many requests the targets get at a time; without it as many as come.
+    #[serde(default)]
+    pub concurrency: Option<ConcurrencySpec>,
+    /// Trust and identity towards `https` targets; default: the system's authorities, no client certificate.
+    #[serde(default)]
+    pub tls: Option<UpstreamTlsSpec>,
+    /// Whether the targets are spoken to in HTTP/2, as gRPC needs it; default false: HTTP/1.1.
+    #[serde(default)]
+    pub http2: bool,
     /// How often names are looked up again; default 10s.
     #[serde(default = "defaults::resolve_every")]
     pub resolve_every: Span,
@@ -35,47 +63,6 @@ impl PoolSpec {
     /// Name of the service of the pool called `pool`.
     pub fn service(&self, pool: &str) -> String {
         self.service.clone().unwrap_or_else(|| pool.replace('-', "_"))
-    }
-}
-
-/// Active health checks of a pool.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct HealthSpec {
-    /// Path of the HTTP probe; a 2xx answer is healthy.
-    pub path: String,
-    /// Time between probes of one target, ± 10 %; default 10s.
-    #[serde(default = "defaults::health_every")]
-    pub every: Span,
-    /// Longest a probe may take; default 5s.
-    #[serde(default = "defaults::health_timeout")]
-    pub timeout: Span,
-    /// Passing probes in a row that bring a target back; default 2.
-    #[serde(default = "defaults::rise")]
-    #[schemars(range(min = 1))]
-    pub rise: u32,
-    /// Failing probes in a row that take a target out; default 3. The very first probe decides alone.
-    #[serde(default = "defaults::fall")]
-    #[schemars(range(min = 1))]
-    pub fall: u32,
-}
-
-/// Circuit breaker of each target of a pool.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct BreakerSpec {
-    /// Failures in a row that open the circuit; default 5. 0 turns the breaker off.
-    pub failures: u32,
-    /// How long it stays open before one probe request is let through; default 60s.
-    pub open_for: Span,
-    /// Probe requests that must succeed to close it; default 3.
-    #[schemars(range(min = 1))]
-    pub close_after: u32,
-}
-
-impl Default for BreakerSpec {
-    fn default() -> Self {
-        BreakerSpec { failures: 5, open_for: Span(std::time::Duration::from_secs(60)), close_after: 3 }
     }
 }
 
@@ -107,16 +94,7 @@ mod defaults {
     pub(super) fn resolve_every() -> Span {
         Span(Duration::from_secs(10))
     }
-    pub(super) fn health_every() -> Span {
+    pub(super) fn slow_start() -> Span {
         Span(Duration::from_secs(10))
-    }
-    pub(super) fn health_timeout() -> Span {
-        Span(Duration::from_secs(5))
-    }
-    pub(super) fn rise() -> u32 {
-        2
-    }
-    pub(super) fn fall() -> u32 {
-        3
     }
 }

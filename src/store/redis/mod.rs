@@ -5,6 +5,9 @@
 
 mod backoff;
 mod connection;
+mod idempotency;
+mod kept_answer;
+mod kept_key;
 mod subscription;
 mod throttle;
 
@@ -12,6 +15,7 @@ mod throttle;
 mod tests;
 
 pub use connection::{RedisProblem, SharedRedis};
+pub use idempotency::RedisIdempotency;
 pub use subscription::{Heard, Subscription};
 pub use throttle::RedisThrottle;
 

@@ -7,6 +7,7 @@ use redis::Script;
 use secrecy::SecretString;
 use tokio::sync::OnceCell;
 
+use super::kept_key::kept_key;
 use super::{RedisProblem, SharedRedis};
 use crate::model::throttle::{KEEP_MS, KEEP_WAITS_MS, LONGEST_WAIT_S, PER_ADDRESS, PER_EMAIL};
 use crate::store::throttle::{KNOWN_MS, Pseudonym};
@@ -46,22 +47,8 @@ impl RedisThrottle {
     }
 
     async fn pseudonyms(&self) -> Result<&Pseudonyms, RedisProblem> {
-        self.pseudonyms.get_or_try_init(|| self.kept_key()).await
-    }
-
-    /// The key in Redis, which is made there when there is none.
-    async fn kept_key(&self) -> Result<Pseudonyms, RedisProblem> {
-        let name = self.redis.key(KEPT_KEY);
-        let fresh = Pseudonyms::random_key().map_err(|error| RedisProblem::Failed(error.to_string()))?;
-        let mut ask = redis::pipe();
-        ask.cmd("SET").arg(&name).arg(&fresh[..]).arg("NX").ignore().cmd("GET").arg(&name);
-        let call = self
-            .redis
-            .ask(WITHIN, |mut connection| async move { ask.query_async::<(Vec<u8>,)>(&mut connection).await });
-        let (kept,) = call.await?;
-        let key = <[u8; 32]>::try_from(kept)
-            .map_err(|_| RedisProblem::Failed(format!("{KEPT_KEY} is no key of 32 bytes")))?;
-        Ok(Pseudonyms::under(key))
+        let kept = || async { kept_key(&self.redis, KEPT_KEY, WITHIN).await.map(Pseudonyms::under) };
+        self.pseudonyms.get_or_try_init(kept).await
     }
 
     async fn run(&self, claim: &Claim, act: Act) -> Result<(i64, u64, u64, u64), RedisProblem> {

@@ -39,6 +39,9 @@ pub(super) fn write(out: &mut Vec<u8>, record: &AccessRecord<'_>) {
     if let Some(first_byte) = record.first_byte {
         millis(out, b",\"first_byte_ms\":", first_byte);
     }
+    if let Some(queue) = record.queue {
+        millis(out, b",\"queue_ms\":", queue);
+    }
     if let Some(used) = &record.upstream {
         upstream(out, used);
     }
@@ -62,6 +65,14 @@ fn upstream(out: &mut Vec<u8>, used: &UpstreamRecord<'_>) {
     }
     millis(out, b",\"ms\":", used.duration);
     number(out, b",\"attempts\":", u64::from(used.attempts));
+    let mut before: &[u8] = b",\"tried\":[";
+    for label in used.tried {
+        text(out, before, label);
+        before = b",";
+    }
+    if !used.tried.is_empty() {
+        out.push(b']');
+    }
     out.push(b'}');
 }
 
@@ -226,6 +237,7 @@ mod tests {
     use crate::model::role::Role;
     use proptest::prelude::*;
     use serde_json::{Value, json};
+    use std::sync::Arc;
 
     fn record(path: &str) -> AccessRecord<'_> {
         AccessRecord {
@@ -243,6 +255,7 @@ mod tests {
             bytes_out: 17,
             duration: Duration::from_micros(12_345),
             first_byte: None,
+            queue: None,
             upstream: None,
             identity: None,
             limit: None,
@@ -287,12 +300,14 @@ mod tests {
             bytes_in: (10 << 20) + 1,
             duration: Duration::from_millis(1001),
             first_byte: Some(Duration::from_micros(7)),
+            queue: Some(Duration::from_micros(1_500)),
             upstream: Some(UpstreamRecord {
                 pool: "matching",
                 target: "192.0.2.9:5060",
                 status: Some(200),
                 duration: Duration::from_millis(3),
-                attempts: 2,
+                attempts: 3,
+                tried: &[Arc::from("target-1"), Arc::from("target-2")],
             }),
             identity: Some(&identity),
             limit: Some(LimitRecord { policy: "match", remaining: 41 }),
@@ -302,8 +317,9 @@ mod tests {
         assert_eq!(
             value["upstream"],
             json!({"pool": "matching", "target": "192.0.2.9:5060", "status": 200,
-            "ms": 3.0, "attempts": 2})
+            "ms": 3.0, "attempts": 3, "tried": ["target-1", "target-2"]})
         );
+        assert_eq!(value["queue_ms"], 1.5);
         assert_eq!(value["user"], 42);
         assert_eq!(value["role"], "recruteur");
         assert_eq!(value["sid"], "0a1b2c3d");

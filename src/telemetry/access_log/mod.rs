@@ -4,7 +4,7 @@
 //! several buffers, so that threads seldom meet at one. Lines of one thread keep their order. A request never waits
 //! for the disk or for whoever reads our standard output: when its buffer is full the line is
 //! dropped and counted. Keys of a line: `ts`, `request_id`, `trace_id`, `client`, `method`, `route`, `path` (without
-//! query), `status`, `code`, `outcome`, `bytes_in`, `bytes_out`, `duration_ms`, `first_byte_ms`,
+//! query), `status`, `code`, `outcome`, `bytes_in`, `bytes_out`, `duration_ms`, `first_byte_ms`, `queue_ms`,
 //! `upstream{pool,target,status,ms,attempts}`, `user`, `role`, `sid` (8 digits), `limit{policy,remaining}` and
 //! `flags` (`slow`, `server_error`, `large_upload`); a key without a value is left out.
 

@@ -24,6 +24,7 @@ fn record(id: &str) -> AccessRecord<'_> {
         bytes_out: 0,
         duration: Duration::ZERO,
         first_byte: None,
+        queue: None,
         upstream: None,
         identity: None,
         limit: None,

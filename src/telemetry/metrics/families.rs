@@ -16,7 +16,12 @@ pub(super) struct Families {
     pub(super) flagged: IntCounterVec,
     pub(super) upstream_duration: HistogramVec,
     pub(super) upstream_attempts: IntCounterVec,
+    pub(super) queue_wait: HistogramVec,
+    pub(super) circuit_transitions: IntCounterVec,
+    pub(super) retries: IntCounterVec,
     pub(super) limit_decisions: IntCounterVec,
+    pub(super) idempotency: IntCounterVec,
+    pub(super) idempotency_evicted: IntCounter,
     pub(super) auth_events: IntCounterVec,
     pub(super) revocation_messages: IntCounterVec,
     pub(super) revocations_subscribed: IntGaugeVec,
@@ -47,7 +52,15 @@ const FLAGGED: Title = (
 const UPSTREAM_DURATION: Title =
     ("gateway_upstream_request_duration_seconds", "Time from the first try at a target to the end of its answer.");
 const UPSTREAM_ATTEMPTS: Title = ("gateway_upstream_attempts_total", "Tries at targets, by how they ended.");
+const QUEUE_WAIT: Title =
+    ("gateway_queue_wait_seconds", "Time that requests waited for a place at a target, however the wait ended.");
+const CIRCUIT_TRANSITIONS: Title =
+    ("gateway_circuit_transitions_total", "Changes of the circuits of targets, by the state they went to.");
+const RETRIES: Title = ("gateway_retries_total", "Retries by how they ended, and those that were not made, by why.");
 const LIMIT_DECISIONS: Title = ("gateway_rate_limit_decisions_total", "Decisions of rate-limit policies.");
+const IDEMPOTENCY: Title = ("gateway_idempotency_total", "Requests with an Idempotency-Key, by what became of them.");
+const IDEMPOTENCY_EVICTED: Title =
+    ("gateway_idempotency_evicted_total", "Kept answers that were given up before their time.");
 const AUTH_EVENTS: Title = ("gateway_auth_events_total", "Events of accounts, sessions and tokens.");
 const REVOCATION_MESSAGES: Title =
     ("gateway_revocation_messages_total", "Messages about revocations between replicas, by what became of them.");
@@ -118,7 +131,12 @@ impl Families {
             flagged: desk.counters(FLAGGED, &["route", "flag"])?,
             upstream_duration: desk.durations(UPSTREAM_DURATION, &["pool"])?,
             upstream_attempts: desk.counters(UPSTREAM_ATTEMPTS, &["pool", "target", "result"])?,
+            queue_wait: desk.durations(QUEUE_WAIT, &["pool"])?,
+            circuit_transitions: desk.counters(CIRCUIT_TRANSITIONS, &["pool", "target", "to"])?,
+            retries: desk.counters(RETRIES, &["pool", "result"])?,
             limit_decisions: desk.counters(LIMIT_DECISIONS, &["policy", "decision"])?,
+            idempotency: desk.counters(IDEMPOTENCY, &["route", "result"])?,
+            idempotency_evicted: desk.counter(IDEMPOTENCY_EVICTED)?,
             auth_events: desk.counters(AUTH_EVENTS, &["event"])?,
             revocation_messages: desk.counters(REVOCATION_MESSAGES, &["result"])?,
             revocations_subscribed: desk.gauges(REVOCATIONS_SUBSCRIBED, &[])?,

@@ -7,7 +7,10 @@
 //! names that were ever configured. docs/metrics.md describes every name, and a test holds it to that.
 
 mod auth;
+mod circuit;
 mod families;
+mod idempotency;
+mod retries;
 mod revocation;
 mod route;
 mod scrape;
@@ -28,7 +31,10 @@ use crate::model::access::AccessRecord;
 use crate::model::health::HealthView;
 
 pub use auth::AuthEvent;
+pub use circuit::CircuitMetrics;
 use families::Families;
+pub use idempotency::{IdempotencyMetrics, IdempotencyResult};
+pub use retries::RetryResult;
 pub use revocation::{RevocationMessage, RevocationState};
 pub use route::RouteMetrics;
 
@@ -53,6 +59,8 @@ pub enum AttemptResult {
     Broken,
     /// The client left first, or the gateway gave up; says nothing about the target.
     Cancelled,
+    /// A kept connection was closed before a byte of an answer; says nothing about the target.
+    Stale,
 }
 
 impl AttemptResult {
@@ -65,6 +73,7 @@ impl AttemptResult {
             AttemptResult::Timeout => "timeout",
             AttemptResult::Broken => "broken",
             AttemptResult::Cancelled => "cancelled",
+            AttemptResult::Stale => "stale",
         }
     }
 }
@@ -150,6 +159,21 @@ impl Metrics {
         self.families.upstream_attempts.with_label_values(&[pool, target, result.as_str()]).inc();
     }
 
+    /// Counts the time that one request waited for a place in `pool`. Those that found one at once are not counted.
+    pub fn queue_wait(&self, pool: &str, waited: Duration) {
+        self.families.queue_wait.with_label_values(&[pool]).observe(seconds(waited));
+    }
+
+    /// Counts one retry, or one that was not made.
+    pub fn retry(&self, pool: &str, result: RetryResult) {
+        self.families.retries.with_label_values(&[pool, result.as_str()]).inc();
+    }
+
+    /// Counters of the circuit of a target, by its label, to be kept by the target.
+    pub fn circuit(&self, pool: &str, target: &str) -> CircuitMetrics {
+        CircuitMetrics::new(&self.families.circuit_transitions, pool, target)
+    }
+
     /// Counters of the rate-limit policy `name`, to be kept by the limiter.
     pub fn limit(&self, name: &str) -> LimitMetrics {
         let decision = |word| self.families.limit_decisions.with_label_values(&[name, word]);
@@ -195,6 +219,11 @@ impl Metrics {
         self.families.config_successful.set(0);
     }
 
+    /// Whether what was loaded last was refused, and an earlier table is in force.
+    pub fn config_is_stale(&self) -> bool {
+        self.families.config_generation.get() > 0 && self.families.config_successful.get() == 0
+    }
+
     /// Whether a store answered when it was last used; `store` is one of the program's own fixed names.
     pub fn store_up(&self, store: &'static str, up: bool) {
         self.families.store_up.with_label_values(&[store]).set(i64::from(up));
@@ -229,6 +258,12 @@ impl Metrics {
         let mut text = Vec::with_capacity(64 << 10);
         TextEncoder::new().encode(&families, &mut text)?;
         Ok(text)
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").field("families", &self.names.len()).finish_non_exhaustive()
     }
 }
 

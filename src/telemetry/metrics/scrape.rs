@@ -17,10 +17,23 @@ const FAILURES: &str = "supersmartmatch_circuit_breaker_failures";
 const TARGET_HEALTHY: &str = "gateway_target_healthy";
 const CIRCUIT: &str = "gateway_circuit_state";
 const IN_FLIGHT: &str = "gateway_in_flight";
+const PANIC: &str = "gateway_pool_panic";
+const QUEUE_DEPTH: &str = "gateway_queue_depth";
 
 /// Names of all families made here.
-pub(super) const NAMES: [&str; 9] =
-    [UP, SERVICE_UP, RESPONSE_TIME, CHECK_DURATION, HEALTHY_RATIO, FAILURES, TARGET_HEALTHY, CIRCUIT, IN_FLIGHT];
+pub(super) const NAMES: [&str; 11] = [
+    UP,
+    SERVICE_UP,
+    RESPONSE_TIME,
+    CHECK_DURATION,
+    HEALTHY_RATIO,
+    FAILURES,
+    TARGET_HEALTHY,
+    CIRCUIT,
+    IN_FLIGHT,
+    QUEUE_DEPTH,
+    PANIC,
+];
 
 /// The families of this moment.
 pub(super) fn gather(pools: &[PoolReport]) -> Result<Vec<MetricFamily>> {
@@ -57,7 +70,15 @@ fn services(registry: &Registry, pools: &[PoolReport]) -> Result<()> {
     let response_time = keep(registry, GaugeVec::new(options, &["service"]))?;
     let options = Opts::new(IN_FLIGHT, "Requests that the pool's targets are working on.");
     let in_flight = keep(registry, IntGaugeVec::new(options, &["pool"]))?;
+    let options = Opts::new(QUEUE_DEPTH, "Requests that wait for a place at a target of the pool.");
+    let waiting = keep(registry, IntGaugeVec::new(options, &["pool"]))?;
+    let options = Opts::new(PANIC, "Whether less than half of the targets of a pool of several is available.");
+    let panic = keep(registry, IntGaugeVec::new(options, &["pool"]))?;
     for pool in pools {
+        if let Some(requests) = pool.waiting {
+            waiting.with_label_values(&[&*pool.pool]).set(i64::try_from(requests).unwrap_or(i64::MAX));
+        }
+        panic.with_label_values(&[&*pool.pool]).set(i64::from(pool.panic));
         up.with_label_values(&[&*pool.service]).set(i64::from(pool.is_healthy()));
         if let Some(Probe { took, status: Some(_), .. }) = pool.telling_probe() {
             response_time.with_label_values(&[&*pool.service]).set(seconds(*took));

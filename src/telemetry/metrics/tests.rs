@@ -39,6 +39,9 @@ fn target(label: &str, health: Health, took: Option<u64>) -> TargetReport {
         circuit: Circuit::HalfOpen,
         failures: 6,
         in_flight: 2,
+        weight: 3,
+        backup: true,
+        draining: false,
     }
 }
 
@@ -51,11 +54,15 @@ fn pools() -> Vec<PoolReport> {
                 target("target-1", Health::Unhealthy, Some(250)),
                 target("target-2", Health::Healthy, Some(125)),
             ],
+            waiting: Some(7),
+            panic: true,
         },
         PoolReport {
             pool: "matching".into(),
             service: "matching".into(),
             targets: vec![target("target-1", Health::Unknown, None)],
+            waiting: None,
+            panic: false,
         },
     ]
 }
@@ -76,6 +83,7 @@ fn record<'a>(method: &'a str, status: u16, code: Option<&'static str>) -> Acces
         bytes_out: 0,
         duration: Duration::from_millis(3),
         first_byte: None,
+        queue: None,
         upstream: None,
         identity: None,
         limit: None,
@@ -128,7 +136,8 @@ fn upstream_times_belong_to_the_pool_that_was_asked() {
     let route = metrics.route("stats");
     for pool in ["cv-parser", "job-parser", "cv-parser"] {
         let duration = Duration::from_secs(2);
-        let upstream = UpstreamRecord { pool, target: "192.0.2.1:1", status: Some(500), duration, attempts: 1 };
+        let upstream =
+            UpstreamRecord { pool, target: "192.0.2.1:1", status: Some(500), duration, attempts: 1, tried: &[] };
         let slow = AccessRecord { upstream: Some(upstream), duration, ..record("GET", 500, None) };
         metrics.record(&route, &slow);
         metrics.upstream_attempt(pool, "target-1", AttemptResult::ServerError);
@@ -156,6 +165,8 @@ fn gauges_say_what_was_measured_and_nothing_else() {
         r#"gateway_target_healthy{pool="cv-parser",target="target-1"} 0"#,
         r#"gateway_circuit_state{pool="cv-parser",target="target-2"} 1"#,
         r#"gateway_in_flight{pool="cv-parser"} 4"#,
+        r#"gateway_pool_panic{pool="cv-parser"} 1"#,
+        r#"gateway_pool_panic{pool="matching"} 0"#,
         r#"gateway_build_info{version="1.2.3"} 1"#,
     ] {
         assert_has(&before, line);
@@ -174,11 +185,21 @@ fn gauges_say_what_was_measured_and_nothing_else() {
 /// Every metric with at least one value.
 fn everything() -> (Arc<Metrics>, String) {
     let metrics = Metrics::new("1.2.3").unwrap();
-    let upstream =
-        UpstreamRecord { pool: "matching", target: "a", status: None, duration: Duration::ZERO, attempts: 1 };
+    let upstream = UpstreamRecord {
+        pool: "matching",
+        target: "a",
+        status: None,
+        duration: Duration::ZERO,
+        attempts: 1,
+        tried: &[],
+    };
     let full = AccessRecord { upstream: Some(upstream), ..record("GET", 502, Some("BAD_GATEWAY")) };
     metrics.record(&metrics.route("match"), &full);
     metrics.upstream_attempt("matching", "target-1", AttemptResult::Timeout);
+    metrics.queue_wait("matching", Duration::from_millis(30));
+    metrics.retry("matching", RetryResult::Success);
+    let _ = metrics.idempotency("match");
+    metrics.circuit("matching", "target-1").count(Circuit::Open);
     metrics.limit("role").denied.inc();
     metrics.auth_event(AuthEvent::LoginSuccess);
     metrics.config_loaded(3, Timestamp::UNIX_EPOCH);
@@ -203,6 +224,8 @@ fn every_family_has_help_and_type() {
     let promised: BTreeSet<&str> =
         metrics.names().iter().map(String::as_str).filter(|name| !name.starts_with("process_")).collect();
     assert_eq!(seen, promised);
+    assert_has(&text, r#"gateway_circuit_transitions_total{pool="matching",target="target-1",to="open"} 1"#);
+    assert_has(&text, r#"gateway_circuit_transitions_total{pool="matching",target="target-1",to="half_open"} 0"#);
     assert_has(&text, "gateway_config_generation 3");
     assert_has(&text, "gateway_revocations 3");
     assert_has(&text, "gateway_revocation_staleness_seconds 1.5");

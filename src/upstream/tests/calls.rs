@@ -5,15 +5,18 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 
 use crate::clock::Clock;
+use crate::config::spec::{PoolSpec, RetriesSpec};
 use crate::model::health::{Circuit, HealthView};
 use crate::model::rejection::Rejection;
 use crate::upstream::Pool;
-use crate::upstream::fetch::{Fetched, get};
-use crate::upstream::testing::{Origin, Reply, eventually, nobody, put, registry, unchecked};
+use crate::upstream::fetch::{Call, Fetched, get};
+use crate::upstream::testing::{Origin, Reply, eventually, millis, nobody, put, registry, unchecked};
 
 async fn fetch(pool: &Pool, path: &str) -> Result<Fetched, Rejection> {
     let headers = [(HeaderName::from_static("x-request-id"), HeaderValue::from_static("abcdefgh"))];
-    get(pool, path, &headers, &Clock::system(), Duration::from_millis(300), 64).await
+    let call =
+        Call { path, headers: &headers, deadline: Duration::from_millis(300), max_body: 64, retries: None, key: None };
+    get(pool, &call, &Clock::system()).await
 }
 
 #[tokio::test]
@@ -80,4 +83,39 @@ async fn a_pooled_connection_that_died_is_no_failure() {
     }
     assert_eq!(origin.count("/stats"), 9, "four of them were asked again, on a new connection");
     assert_eq!(registry.pools()[0].targets[0].failures, 0);
+}
+
+/// With two targets, and retries that come at once.
+fn with_retries(urls: &[String]) -> PoolSpec {
+    PoolSpec { retries: RetriesSpec { backoff: millis(1), ..RetriesSpec::default() }, ..unchecked(urls) }
+}
+
+#[tokio::test]
+async fn another_target_is_asked_after_a_failure() {
+    let (bad, good) = (Origin::start().await, Origin::start().await);
+    let registry = registry(&Clock::system());
+    for reply in [Reply::status(503), Reply::Close, Reply::Garbage] {
+        bad.script("/stats", reply);
+        let pool = put(&registry, &with_retries(&[bad.url(), good.url()]));
+        for _ in 0..2 {
+            assert_eq!(fetch(&pool, "/stats").await.unwrap().status, 200);
+        }
+    }
+    let pool = put(&registry, &with_retries(&[nobody().await, good.url()]));
+    for _ in 0..2 {
+        assert_eq!(fetch(&pool, "/stats").await.unwrap().status, 200);
+    }
+    assert_eq!(good.count("/stats"), 8);
+    assert!(bad.count("/stats") > 0);
+}
+
+#[tokio::test]
+async fn the_last_answer_counts_when_all_fail() {
+    let origin = Origin::start().await;
+    let registry = registry(&Clock::system());
+    let pool = put(&registry, &with_retries(&[origin.url()]));
+    origin.script("/stats", Reply::status(503));
+    assert_eq!(fetch(&pool, "/stats").await.unwrap().status, 503);
+    assert_eq!(origin.count("/stats"), 3, "and the circuit is open then");
+    assert!(matches!(fetch(&pool, "/stats").await, Err(Rejection::CircuitOpen(..))));
 }

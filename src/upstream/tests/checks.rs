@@ -28,7 +28,7 @@ async fn no_traffic_before_the_first_probe_which_decides_alone() {
     let clock = Clock::system();
     let pool = put(&registry, &spec);
     eventually("the probe is there", || origin.count("/health") == 1).await;
-    assert!(matches!(pool.pick(clock.now()), Err(Rejection::ServiceUnavailable(..))));
+    assert!(matches!(pool.pick_any(clock.now()), Err(Rejection::ServiceUnavailable(..))));
     assert!(!registry.first_round_done());
     assert_eq!(registry.pools()[0].targets[0].health, Health::Unknown);
 
@@ -41,7 +41,7 @@ async fn no_traffic_before_the_first_probe_which_decides_alone() {
     eventually("both were probed once", || registry.first_round_done()).await;
     assert_eq!((bad.count("/health"), good.count("/health")), (1, 1));
     for _ in 0..4 {
-        assert_eq!(pool.pick(clock.now()).unwrap().target().socket(), good.addr);
+        assert_eq!(pool.pick_any(clock.now()).unwrap().target().socket(), good.addr);
     }
     let targets = &registry.pools()[0].targets;
     assert_eq!((&*targets[0].label, &*targets[1].label), ("target-1", "target-2"));
@@ -59,13 +59,14 @@ async fn a_target_falls_and_rises_and_the_other_goes_on() {
     let clock = Clock::system();
     let pool = put(&registry, &checked(&[one.url(), two.url()]));
     eventually("both are healthy", || registry.first_round_done()).await;
-    let mut seen: Vec<_> = (0..4).map(|_| pool.pick(clock.now()).unwrap().target().socket()).collect();
+    let mut seen: Vec<_> = (0..4).map(|_| pool.pick_any(clock.now()).unwrap().target().socket()).collect();
     seen.sort_unstable();
     seen.dedup();
     assert_eq!(seen.len(), 2, "both get traffic");
 
     one.script("/health", Reply::Close);
-    let only_two = || (0..4).all(|_| pool.pick(clock.now()).is_ok_and(|attempt| attempt.target().socket() == two.addr));
+    let only_two =
+        || (0..4).all(|_| pool.pick_any(clock.now()).is_ok_and(|attempt| attempt.target().socket() == two.addr));
     eventually("the first is out", only_two).await;
     let change = registry.history().last().cloned().unwrap();
     assert_eq!((&*change.target, change.health), ("target-1", Health::Unhealthy));
@@ -85,7 +86,7 @@ async fn a_killed_target_is_taken_out() {
     eventually("both are healthy", || registry.first_round_done()).await;
     drop(one);
     eventually("the first is out", || registry.pools()[0].targets[0].health == Health::Unhealthy).await;
-    assert!((0..4).all(|_| pool.pick(clock.now()).unwrap().target().socket() == two.addr));
+    assert!((0..4).all(|_| pool.pick_any(clock.now()).unwrap().target().socket() == two.addr));
     let probe = registry.pools()[0].targets[0].last_probe.clone().unwrap();
     assert_eq!((probe.status, probe.error.as_deref()), (None, Some("connection refused")));
 }
@@ -135,9 +136,9 @@ async fn when_none_is_healthy_the_wait_is_the_time_to_the_next_probe() {
     let pool = put(&registry, &spec);
     eventually("the first probe", || registry.first_round_done()).await;
     let waits = |wait: Duration| (50..=66).contains(&wait.as_secs());
-    let until = || matches!(pool.pick(clock.now()), Err(Rejection::ServiceUnavailable(_, wait)) if waits(wait));
+    let until = || matches!(pool.pick_any(clock.now()), Err(Rejection::ServiceUnavailable(_, wait)) if waits(wait));
     eventually("a true wait", until).await;
-    assert_eq!(pool.pick(clock.now()).unwrap_err().code(), "SERVICE_UNAVAILABLE");
+    assert_eq!(pool.pick_any(clock.now()).unwrap_err().code(), "SERVICE_UNAVAILABLE");
 }
 
 #[tokio::test]
@@ -155,7 +156,7 @@ async fn asking_for_probes_forgets_the_last_ones_and_keeps_the_verdict() {
     eventually("the second probe", || origin.count("/health") == 2).await;
     let target = registry.pools()[0].targets[0].clone();
     assert!(target.last_probe.is_none() && target.health == Health::Healthy);
-    assert!(pool.pick(clock.now()).is_ok());
+    assert!(pool.pick_any(clock.now()).is_ok());
 }
 
 #[tokio::test]
@@ -164,5 +165,5 @@ async fn without_checks_a_target_gets_traffic_at_once() {
     assert!(!registry.first_round_done(), "nothing is published yet");
     let pool = put(&registry, &unchecked(&[nobody().await]));
     assert!(registry.first_round_done());
-    assert!(pool.pick(Clock::system().now()).is_ok());
+    assert!(pool.pick_any(Clock::system().now()).is_ok());
 }

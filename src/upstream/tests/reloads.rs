@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::clock::Clock;
+use crate::config::spec::TargetSpec;
 use crate::model::health::{Circuit, Health, HealthView};
 use crate::model::rejection::Rejection;
 use crate::upstream::testing::{Origin, Reply, checked, eventually, millis, put, registry, unchecked};
@@ -28,13 +29,13 @@ async fn what_is_known_about_a_target_survives_a_change_of_its_pool() {
     let mut spec = checked(&[one.url()]);
     let pool = put(&registry, &spec);
     eventually("healthy", || registry.first_round_done()).await;
-    let in_flight = pool.pick(clock.now()).unwrap();
+    let in_flight = pool.pick_any(clock.now()).unwrap();
     for _ in 0..3 {
-        pool.pick(clock.now()).unwrap().observe(Observed::Failure(FailureKind::Status), clock.now());
+        pool.pick_any(clock.now()).unwrap().observe(Observed::Failure(FailureKind::Status), clock.now());
     }
-    assert!(matches!(pool.pick(clock.now()), Err(Rejection::CircuitOpen(..))));
+    assert!(matches!(pool.pick_any(clock.now()), Err(Rejection::CircuitOpen(..))));
 
-    spec.targets = vec![two.url(), one.url()];
+    spec.targets = [two.url(), one.url()].iter().map(|url| TargetSpec::at(url)).collect();
     spec.timeouts.read = millis(7_000);
     two.script("/health", Reply::Hang);
     let pool = put(&registry, &spec);
@@ -42,7 +43,7 @@ async fn what_is_known_about_a_target_survives_a_change_of_its_pool() {
     assert_eq!((targets[0].health, targets[0].circuit), (Health::Unknown, Circuit::Closed), "new: no probe yet");
     assert_eq!((targets[1].health, targets[1].circuit), (Health::Healthy, Circuit::Open));
     assert_eq!((targets[1].failures, targets[1].in_flight), (3, 1));
-    assert!(matches!(pool.pick(clock.now()), Err(Rejection::CircuitOpen(..))));
+    assert!(matches!(pool.pick_any(clock.now()), Err(Rejection::CircuitOpen(..))));
     drop(in_flight);
     assert_eq!(registry.pools()[0].targets[1].in_flight, 0);
 }
@@ -57,12 +58,12 @@ async fn another_check_keeps_the_verdict_until_its_first_probe_which_decides() {
     eventually("healthy", || registry.first_round_done()).await;
     origin.script("/ready", Reply::Hang);
     let check = spec.health.as_mut().unwrap();
-    check.path = "/ready".to_owned();
+    check.path = Some("/ready".to_owned());
     check.fall = 1_000;
     let pool = put(&registry, &spec);
     eventually("the new check asks", || origin.count("/ready") == 1).await;
-    assert!(pool.pick(clock.now()).is_ok());
-    eventually("its first probe decides", || pool.pick(clock.now()).is_err()).await;
+    assert!(pool.pick_any(clock.now()).is_ok());
+    eventually("its first probe decides", || pool.pick_any(clock.now()).is_err()).await;
 }
 
 #[tokio::test]
@@ -117,10 +118,10 @@ async fn the_turn_survives_a_change() {
     let registry = registry(&Clock::system());
     let clock = Clock::system();
     let mut spec = unchecked(&[one.url(), two.url()]);
-    let mut last = put(&registry, &spec).pick(clock.now()).unwrap().target().socket();
+    let mut last = put(&registry, &spec).pick_any(clock.now()).unwrap().target().socket();
     for n in 1..10 {
         spec.timeouts.read = millis(n);
-        let next = put(&registry, &spec).pick(clock.now()).unwrap().target().socket();
+        let next = put(&registry, &spec).pick_any(clock.now()).unwrap().target().socket();
         assert_ne!(next, last);
         last = next;
     }

@@ -287,6 +287,21 @@ impl RawClient {
         Some(bytes)
     }
 
+    /// Whether the other side ends the connection without a reset; what it still sends is ignored.
+    pub async fn ends_in_order(&mut self) -> bool {
+        soon("the end of the connection", async {
+            let mut rest = [0; 4096];
+            loop {
+                match self.0.read(&mut rest).await {
+                    Ok(0) => return true,
+                    Ok(_) => {}
+                    Err(_) => return false,
+                }
+            }
+        })
+        .await
+    }
+
     /// Whether the other side ends the connection; what it still sends is ignored.
     pub async fn ends(&mut self) -> bool {
         soon("the end of the connection", async {

@@ -94,11 +94,11 @@ pub struct Gateway {
     pub address: SocketAddr,
     pub admin: Client,
     pub secret: String,
-    env: HashMap<String, String>,
-    folder: Folder,
-    child: Ended,
-    output: Arc<Mutex<Vec<String>>>,
-    events: Arc<Mutex<Vec<String>>>,
+    pub(super) env: HashMap<String, String>,
+    pub(super) folder: Folder,
+    pub(super) child: Ended,
+    pub(super) output: Arc<Mutex<Vec<String>>>,
+    pub(super) events: Arc<Mutex<Vec<String>>>,
     sessions: tokio::sync::Mutex<HashMap<String, Session>>,
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -44,6 +45,10 @@ enum Content {
     Cut { announced: usize, sent: Vec<u8> },
     /// These bytes instead of an answer, then the end of the connection.
     Raw(Vec<u8>),
+    /// These bytes instead of an answer, then a reset of the connection.
+    Reset(Vec<u8>),
+    /// A body with its length, byte by byte with this pause between.
+    Slow(Vec<u8>, Duration),
     /// No answer at all: the connection stays open and silent.
     Silence,
 }
@@ -57,6 +62,7 @@ pub struct Answer {
     early: bool,
     hold: Option<Hold>,
     close: bool,
+    once: bool,
 }
 
 /// Holds answers back until they are let go. Clones are the same hold.
@@ -72,6 +78,11 @@ impl Hold {
     pub fn release(&self) {
         self.0.close();
     }
+
+    /// Waits for that.
+    pub async fn wait(&self) {
+        let _ = self.0.acquire().await; // closed means released
+    }
 }
 
 impl Answer {
@@ -83,6 +94,7 @@ impl Answer {
             early: false,
             hold: None,
             close: false,
+            once: false,
         }
     }
 
@@ -108,6 +120,15 @@ impl Answer {
         Answer { content: Content::Raw(bytes.to_vec()), ..Answer::new(0, "", "") }
     }
 
+    /// Breaks the connection after these bytes.
+    pub fn reset(bytes: &[u8]) -> Answer {
+        Answer { content: Content::Reset(bytes.to_vec()), ..Answer::new(0, "", "") }
+    }
+
+    pub fn slow(body: &[u8], pause: Duration) -> Answer {
+        Answer { content: Content::Slow(body.to_vec(), pause), ..Answer::new(200, "text/plain", "") }
+    }
+
     pub fn silence() -> Answer {
         Answer { content: Content::Silence, ..Answer::new(0, "", "") }
     }
@@ -125,6 +146,11 @@ impl Answer {
     /// Answers only once `hold` is released.
     pub fn held(self, hold: &Hold) -> Answer {
         Answer { hold: Some(hold.clone()), ..self }
+    }
+
+    /// Answers only the first request of a connection; the next one finds it closed, and is not looked at.
+    pub fn once(self) -> Answer {
+        Answer { once: true, ..self }
     }
 
     /// Ends the connection after the answer.
@@ -243,15 +269,17 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
 
 async fn serve(stream: TcpStream, state: Arc<State>) {
     let mut stream = BufReader::with_capacity(64 * 1024, stream);
+    let mut used = false;
     while let Ok(Some(head)) = read_head(&mut stream).await {
-        if !exchange(&mut stream, head, &state).await {
+        if !exchange(&mut stream, head, &state, used).await {
             return;
         }
+        used = true;
     }
 }
 
 /// One request and its answer; whether the connection goes on.
-async fn exchange(stream: &mut BufReader<TcpStream>, head: Head, state: &State) -> bool {
+async fn exchange(stream: &mut BufReader<TcpStream>, head: Head, state: &State, used: bool) -> bool {
     let (method, target) = (head.word(0).to_owned(), head.word(1).to_owned());
     let path = target.split('?').next().unwrap_or_default().to_owned();
     if path == "/health" || path == "/api/v1/health" {
@@ -260,8 +288,11 @@ async fn exchange(stream: &mut BufReader<TcpStream>, head: Head, state: &State) 
         let answer = Answer::json(status, serde_json::json!({"status": "healthy", "version": "1.2.3"}));
         return write(stream, &method, answer).await;
     }
-    state.heads.fetch_add(1, Ordering::SeqCst);
     let scripted = state.script.lock().unwrap().get(&path).cloned();
+    if used && scripted.as_ref().is_some_and(|answer| answer.once) {
+        return false;
+    }
+    state.heads.fetch_add(1, Ordering::SeqCst);
     let answer = scripted.unwrap_or_else(|| Answer::json(200, serde_json::json!({"method": method, "path": target})));
     if answer.early && !write(stream, &method, answer.clone()).await {
         return false;
@@ -276,16 +307,28 @@ async fn exchange(stream: &mut BufReader<TcpStream>, head: Head, state: &State) 
 }
 
 async fn write(stream: &mut BufReader<TcpStream>, method: &str, answer: Answer) -> bool {
-    if let Some(Hold(hold)) = &answer.hold {
-        // Closed means released.
-        let _ = hold.acquire().await;
+    if let Some(hold) = &answer.hold {
+        hold.wait().await;
     }
     if let Content::Silence = answer.content {
         std::future::pending::<()>().await;
     }
     let (bytes, ends) = render(method, &answer);
     let stream = stream.get_mut();
-    let sent = stream.write_all(&bytes).await.is_ok() && stream.flush().await.is_ok();
+    let mut sent = stream.write_all(&bytes).await.is_ok() && stream.flush().await.is_ok();
+    match &answer.content {
+        Content::Reset(_) => {
+            stream.set_zero_linger().expect("a socket option");
+            return false;
+        }
+        Content::Slow(body, pause) => {
+            for byte in body {
+                tokio::time::sleep(*pause).await;
+                sent = sent && stream.write_all(&[*byte]).await.is_ok();
+            }
+        }
+        _ => {}
+    }
     if ends || answer.close {
         let _ = stream.shutdown().await;
         return false;
@@ -303,10 +346,11 @@ fn render(method: &str, answer: &Answer) -> (Vec<u8>, bool) {
         head.push_str("Connection: close\r\n");
     }
     let (framing, body, ends) = match &answer.content {
-        Content::Raw(bytes) => return (bytes.clone(), true),
+        Content::Raw(bytes) | Content::Reset(bytes) => return (bytes.clone(), true),
         Content::Silence => return (Vec::new(), true),
         Content::Sized(_) if matches!(answer.status, 204 | 304) => (String::new(), Vec::new(), false),
         Content::Sized(body) => (format!("Content-Length: {}\r\n", body.len()), body.clone(), false),
+        Content::Slow(body, _) => (format!("Content-Length: {}\r\n", body.len()), Vec::new(), false),
         Content::Cut { announced, sent } => (format!("Content-Length: {announced}\r\n"), sent.clone(), true),
         Content::Chunked(chunks) => {
             let mut body = Vec::new();
