@@ -298,6 +298,12 @@ async fn every_fault_with_one_target_and_with_three() {
     for case in &cases {
         seen.push(case.run(&gateway).await);
     }
+    let lines = gateway.access_log();
+    for case in &cases {
+        let mine = lines.iter().filter(|line| line["route"] == case.name.as_str());
+        let longest = mine.filter_map(|line| line["duration_ms"].as_f64()).fold(0.0, f64::max);
+        println!("{}: {longest} ms at most", case.name); // what clients waited, for who reads the output
+    }
     let page = gateway.metrics().await;
     let wrong: Vec<String> = cases.iter().zip(&seen).flat_map(|(case, seen)| case.verdict(seen, &page)).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

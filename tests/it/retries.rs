@@ -274,10 +274,12 @@ async fn a_storm_gets_a_fifth_more_and_the_floor() {
     let gateway = in_front_of(&all, "    breaker: { failures: 0 }").await;
     let began = Instant::now();
     let counts = burst(&gateway, CLIENTS, EACH).await;
-    let seconds = began.elapsed().as_secs() as usize + 1;
+    let took = began.elapsed();
+    let seconds = took.as_secs() as usize + 1;
     assert_eq!(counts, HashMap::from([(503, CLIENTS * EACH)]));
     let extra = total(&all) - CLIENTS * EACH;
     let most = CLIENTS * EACH / 5 + 10 * (seconds + 1);
+    println!("{} requests in {took:?}, {extra} more at the origins, {most} allowed", CLIENTS * EACH);
     assert!(extra <= most, "{extra} retries of {most}");
     assert!(extra >= CLIENTS * EACH / 5, "the budget is there to be used: {extra}");
     let (failed, refused) = (retries(&gateway, "failure").await, retries(&gateway, "budget_exhausted").await);
