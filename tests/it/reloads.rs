@@ -1,50 +1,10 @@
 //! What a reload keeps, and that it leaves nothing behind.
 
-use std::net::{Ipv4Addr, SocketAddr};
-
 use serde_json::json;
-use tokio::io::{AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
 
 use crate::harness::client::RawClient;
-use crate::harness::wire::read_head;
 use crate::harness::{Answer, Gateway, GatewayConfig, Hold, Origin, PATIENCE, Reloaded, until};
-
-/// A service whose connections become echoes.
-struct Echo {
-    address: SocketAddr,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Echo {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Echo {
-    async fn start() -> Echo {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a loopback port");
-        let address = listener.local_addr().expect("its address");
-        let task = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(echo(stream));
-            }
-        });
-        Echo { address, task }
-    }
-}
-
-async fn echo(stream: TcpStream) {
-    let mut stream = BufReader::new(stream);
-    let Ok(Some(_)) = read_head(&mut stream).await else { return };
-    let answer = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
-    if stream.get_mut().write_all(answer).await.is_ok() {
-        let (mut from, mut to) = tokio::io::split(stream);
-        let _ = tokio::io::copy(&mut from, &mut to).await;
-    }
-}
+use crate::websocket::Echo;
 
 /// A tunnel that has carried something.
 async fn tunnel(gateway: &Gateway) -> RawClient {

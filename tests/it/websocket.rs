@@ -11,8 +11,8 @@ use crate::harness::wire::{Head, read_head};
 use crate::harness::{Answer, Gateway, GatewayConfig, Origin, table};
 
 /// A service that switches to an echo, and says more about itself than clients should learn.
-struct Echo {
-    address: SocketAddr,
+pub struct Echo {
+    pub address: SocketAddr,
     task: JoinHandle<()>,
 }
 
@@ -23,7 +23,7 @@ impl Drop for Echo {
 }
 
 impl Echo {
-    async fn start() -> Echo {
+    pub async fn start() -> Echo {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a loopback port");
         let address = listener.local_addr().expect("its address");
         let task = tokio::spawn(async move {
