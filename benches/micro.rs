@@ -22,11 +22,13 @@ use ssm_gateway::accounts::{
 };
 use ssm_gateway::audit::Audit;
 use ssm_gateway::clock::{Clock, Tick};
+use ssm_gateway::config::spec::{OnStoreFailure, Sharing};
 use ssm_gateway::config::{env::Env, routes};
 use ssm_gateway::filters::Exchange;
 use ssm_gateway::filters::body::BodyRules;
 use ssm_gateway::filters::catalog::{self, FilterHandles};
-use ssm_gateway::filters::rate_limit::buckets::{Buckets, Check, Key, Subject};
+use ssm_gateway::limits::flood_guard::{FloodGuard, FloodGuardState};
+use ssm_gateway::limits::{Blocks, Buckets, Check, Limits, Policy, Reach, Subject};
 use ssm_gateway::model::algorithm::TokenAlgorithm;
 use ssm_gateway::model::balance::{Algorithm, Ask, Member, Order, Plan, Turns};
 use ssm_gateway::model::gcra::Quota;
@@ -35,9 +37,8 @@ use ssm_gateway::model::path::canonicalize;
 use ssm_gateway::model::role::Role;
 use ssm_gateway::model::route_table::{PathPattern, RouteTable};
 use ssm_gateway::model::units::Rate;
-use ssm_gateway::snapshot::flood_guard::{FloodGuard, FloodGuardState};
 use ssm_gateway::store::embedded::EmbeddedStore;
-use ssm_gateway::store::{IdempotencyBounds, LocalIdempotency};
+use ssm_gateway::store::{AddressBlock, IdempotencyBounds, LocalIdempotency};
 use ssm_gateway::telemetry::metrics::Metrics;
 
 /// Look-up cost must not grow with the number of routes.
@@ -91,7 +92,9 @@ fn bucket(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("bucket");
     let buckets = Buckets::new(1_000_000);
     let clock = Clock::system();
-    let (policy, tier, route) = (buckets.intern("match"), buckets.intern("per-role"), buckets.intern("match-route"));
+    let how = (false, Sharing::None, OnStoreFailure::Local);
+    let policies = [("match", Reach::Route("match")), ("per-role", Reach::AllRoutes)]
+        .map(|(name, reach)| Policy::new(name, reach, how, &buckets));
     let quota = Quota::new(Rate { limit: 1_000_000_000, period: std::time::Duration::from_secs(1) }, 20);
     for users in [1_i64, 100_000] {
         let mut next = 0;
@@ -99,8 +102,8 @@ fn bucket(criterion: &mut Criterion) {
             bencher.iter(|| {
                 next = (next + 1) % users;
                 let subject = Subject::User(UserId(next));
-                let keys = [Key { policy, route: Some(route), subject }, Key { policy: tier, route: None, subject }];
-                black_box(buckets.decide_all(clock.now(), keys.into_iter().map(|key| Check { key, quota, cost: 1 })))
+                let checks = policies.iter().map(|policy| Check { policy, subject, quota, cost: 1 });
+                black_box(buckets.decide_all(clock.now(), checks))
             });
         });
     }
@@ -199,11 +202,12 @@ fn chain(criterion: &mut Criterion) {
                 client: Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), secure: false },
                 route: "match",
                 now: clock.now(),
-                unix_seconds: clock.unix_seconds(),
+                started_at: clock.wall(),
                 identity: None,
                 edits: Default::default(),
                 limit: None,
                 keyed: None,
+                places: Vec::new(),
             };
             black_box(world.chain.admit(&mut exchange).now_or_never())
         });
@@ -306,7 +310,7 @@ impl World {
         let handles = FilterHandles {
             authenticator: accounts.authenticator(),
             api_keys: accounts.api_keys(),
-            buckets: Arc::new(Buckets::new(1000)),
+            limits: Arc::new(Limits::local(1000)),
             idempotency: Arc::new(LocalIdempotency::new(Clock::system(), BOUNDS, |_| {}).expect("random bytes")),
             metrics,
         };
@@ -328,5 +332,28 @@ impl World {
     }
 }
 
-criterion_group!(benches, route_lookup, canonical_path, bucket, pick, identity, chain);
+/// What every request pays for the blocks of addresses, by how many there are.
+fn blocked(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("blocked");
+    for count in [0_u32, 1, 10_000] {
+        let network = |n: u32| match n % 2 {
+            0 => format!("10.{}.{}.{}/32", n >> 16, n >> 8 & 255, n & 255),
+            _ => format!("2001:db8:{n:x}::/48"),
+        };
+        let block =
+            |n| AddressBlock { network: network(n).parse().unwrap(), until_s: i64::MAX, reason: None, made_at_ms: 0 };
+        let blocks = Blocks::default();
+        blocks.set(&(0..count).map(block).collect::<Vec<_>>());
+        let clients = ["10.0.19.136", "192.0.2.1", "2001:db8:1387::1"].map(|text| text.parse::<IpAddr>().unwrap());
+        group.bench_with_input(BenchmarkId::new("look_up", count), &clients, |bencher, clients| {
+            let mut turn = 0_usize;
+            bencher.iter(|| {
+                turn += 1;
+                clients.get(turn % 3).map(|client| blocks.refuse(black_box(*client), 0))
+            });
+        });
+    }
+}
+
+criterion_group!(benches, route_lookup, canonical_path, bucket, blocked, pick, identity, chain);
 criterion_main!(benches);

@@ -17,6 +17,8 @@ pub mod accounts;
 
 pub mod upstream;
 
+pub mod limits;
+
 pub mod filters;
 
 pub mod config;

@@ -1,5 +1,5 @@
-//! The gateway's own pages, on an inner Unix socket that only the proxy reaches ([`router`]), and the probes of
-//! the admin listener ([`admin_router`]).
+//! The gateway's own pages, on an inner Unix socket that only the proxy and the command line reach ([`router`]), and the
+//! probes of the admin listener ([`admin_router`]).
 //!
 //! Which public path leads to which page is the route table's business. The proxy asks for `/builtin/<name>` and
 //! says who asks in headers that it alone sets; nothing here decides who may call.
@@ -14,6 +14,7 @@ pub mod auth_types;
 mod docs;
 mod fields;
 mod health;
+pub mod limits_control;
 pub mod openapi;
 mod query;
 pub mod session_types;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use uuid::Uuid;
 
 use crate::model::identity::{ApiKeyId, Credential, Identity, KeyId, SessionId, UserId};
@@ -25,6 +26,8 @@ pub enum EventKind {
     Shutdown,
     /// Signing keys came, took over or went.
     KeysChanged,
+    /// An operator changed the limits of a user or an address: an override, a block, a bucket filled again.
+    LimitsChanged,
     /// Retention took old records away.
     Trimmed,
 }
@@ -38,6 +41,7 @@ impl EventKind {
             EventKind::Startup => "sys_startup",
             EventKind::Shutdown => "sys_shutdown",
             EventKind::KeysChanged => "keys_changed",
+            EventKind::LimitsChanged => "limits_changed",
             EventKind::Trimmed => "audit_trimmed",
         }
     }
@@ -88,6 +92,8 @@ pub enum Subject {
     Key(KeyId),
     /// An API key.
     ApiKey(ApiKeyId),
+    /// An address or a network.
+    Network(IpNet),
 }
 
 impl fmt::Display for Subject {
@@ -97,6 +103,7 @@ impl fmt::Display for Subject {
             Subject::Session(id) => write!(f, "session:{id}"),
             Subject::Key(id) => write!(f, "key:{id}"),
             Subject::ApiKey(id) => write!(f, "api_key:{id}"),
+            Subject::Network(network) => write!(f, "network:{network}"),
         }
     }
 }

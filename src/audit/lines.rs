@@ -56,6 +56,7 @@ impl Lines {
         let counter = dropped.clone();
         std::thread::Builder::new().name("audit-lines".into()).spawn(move || {
             work(output, &taken, &counter);
+            drop(taken); // first: what comes after the end must find nobody, and be counted
             let _ = done.send(()); // nobody may be waiting any more
         })?;
         Ok(Lines(Some(Running { orders, dropped, finished: Mutex::new(finished) })))

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use crate::config::env::Env;
 use crate::config::on_reload::{ROUTES, SETTINGS, describe as describe_reload};
 use crate::config::routes::{self, Checked};
-use crate::config::spec::{AuthSpec, AuthWord, RouteSpec, RoutesSpec};
+use crate::config::spec::{AuthSpec, AuthWord, LimitUse, RouteSpec, RoutesSpec};
 
 /// Arguments of `check`.
 #[derive(Debug, Clone, clap::Args)]
@@ -105,8 +105,18 @@ fn auth(auth: &AuthSpec) -> String {
 }
 
 fn limits(route: &RouteSpec, spec: &RoutesSpec) -> String {
-    let names = route.limits.as_ref().unwrap_or(&spec.defaults.limits);
-    if names.is_empty() { "-".to_owned() } else { names.join(",") }
+    let uses = route.limits.as_ref().unwrap_or(&spec.defaults.limits);
+    let uses: Vec<String> = uses.iter().map(|each| limit(each, spec)).collect();
+    if uses.is_empty() { "-".to_owned() } else { uses.join(",") }
+}
+
+/// A policy's name, and its cost here where that is not 1: `exports×5`.
+fn limit(each: &LimitUse, spec: &RoutesSpec) -> String {
+    let name = each.policy();
+    match each.cost().or_else(|| spec.limits.get(name).map(|limit| limit.cost)) {
+        None | Some(1) => name.to_owned(),
+        Some(cost) => format!("{name}×{cost}"),
+    }
 }
 
 #[cfg(test)]
@@ -126,6 +136,18 @@ GET       /cards/…  card   builtin service_card  required  -
 routes: 2, pools: 1, limits: 0
 ";
         assert_eq!(describe(&checked), expected);
+    }
+
+    #[test]
+    fn costs_are_shown_where_they_are_not_one() {
+        let text = "version: 1\npools: { a: { targets: ['http://a:1'] } }\nlimits:\n  one: { by: user, rate: 9/s }\n  \
+                    two: { by: user, rate: 9/s, cost: 2 }\ndefaults: { limits: [one, two] }\nroutes:\n\
+                    - { name: plain, match: { path: /x, methods: [GET] }, to: { pool: a } }\n\
+                    - { name: own, match: { path: /y, methods: [GET] }, to: { pool: a }, \
+                    limits: [{ policy: one, cost: 5 }, { policy: two, cost: 1 }] }\n";
+        let described = describe(&routes::parse("f", text, &Env::default()).unwrap());
+        let limits: Vec<_> = described.lines().filter_map(|line| line.split_whitespace().nth(6)).collect();
+        assert_eq!(limits, ["one,two×2", "one×5,two"], "{described}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod check;
 pub mod demo;
 pub mod healthcheck;
 pub mod keys;
+pub mod limits;
 pub mod migrate;
 pub mod revoke;
 pub mod run;
@@ -50,6 +51,8 @@ enum Verb {
     Keys(keys::KeysArgs),
     /// Revoke a session, a token, or all tokens of an account or a key.
     Revoke(revoke::RevokeArgs),
+    /// Show and reset the buckets of a user or an address; give a user another rate for a while; block addresses.
+    Limits(limits::LimitsArgs),
     /// Make the store's tables, or bring them to this program's version.
     Migrate(migrate::MigrateArgs),
     /// Read the audit trail, or prove it.
@@ -73,6 +76,7 @@ pub fn main() -> ExitCode {
         Verb::ApiKeys(args) => api_keys::run(args, &env),
         Verb::Keys(args) => keys::run(args, &env),
         Verb::Revoke(args) => revoke::run(args, &env),
+        Verb::Limits(args) => limits::run(args, &env),
         Verb::Migrate(args) => migrate::run(&args, &env),
         Verb::Audit(args) => audit::run(&args, &env),
         Verb::Healthcheck(args) => healthcheck::run(&args),

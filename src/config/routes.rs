@@ -193,6 +193,25 @@ mod tests {
         assert_eq!(warnings, ["f:2: pools.a: no route goes to this pool", "f:3: limits.l: no route has this policy"]);
     }
 
+    #[test]
+    fn policies_over_groups_that_no_route_is_in_are_warnings() {
+        let warnings = |route: &str| -> Vec<String> {
+            let text = format!(
+                "version: 1\npools: {{ a: {{ targets: ['http://a:1'] }} }}\n\
+                 limits: {{ l: {{ by: user, over: group, rate: 1/s }} }}\ndefaults: {{ limits: [l] }}\nroutes:\n\
+                 - {{ name: one, match: {{ path: /1, methods: [GET] }}, to: {{ pool: a }}{route} }}\n\
+                 - {{ name: two, match: {{ path: /2, methods: [GET] }}, to: {{ pool: a }}, group: g, limits: [] }}\n"
+            );
+            parse("f", &text, &Env::default()).unwrap().warnings.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(
+            warnings(""),
+            ["f:3: limits.l.over: no route with this policy has a `group`: each is counted on its own"]
+        );
+        assert!(warnings(", group: g").is_empty());
+        assert!(warnings(", limits: []").is_empty(), "nothing to group");
+    }
+
     proptest! {
         #[test]
         fn no_text_panics(text in ".{0,200}") {

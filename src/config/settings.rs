@@ -49,6 +49,8 @@ pub struct Settings {
     pub redis: Redis,
     /// The audit trail.
     pub audit: Audit,
+    /// Rate limits.
+    pub limits: Limits,
     /// How the process ends.
     pub drain: Drain,
 }
@@ -164,6 +166,9 @@ pub struct Redis {
     pub url: Option<SecretString>,
     /// Begins every key and channel; default `ssm:`.
     pub prefix: String,
+    /// Replicas that count limits together at least, this one included; default 1. Those that say that they are there
+    /// are counted besides.
+    pub replicas: u32,
 }
 
 /// The audit trail.
@@ -175,6 +180,13 @@ pub struct Audit {
     pub retention: Duration,
     /// Most bytes of entries that wait on disk for the store; default 64MiB.
     pub spool_max: u64,
+}
+
+/// Rate limits, as far as they are the process's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Whether the buckets outlive an orderly restart; default false.
+    pub persist: bool,
 }
 
 /// How the process ends.

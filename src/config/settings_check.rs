@@ -9,7 +9,8 @@ use super::locate::Lines;
 use super::problem::Problems;
 use super::report::Report;
 use super::settings::{
-    ADMIN, ANY, Admin, Drain, Environment, Listen, Log, LogLevel, Passwords, Settings, StoreSettings, Tls, Tokens,
+    ADMIN, ANY, Admin, Drain, Environment, Limits, Listen, Log, LogLevel, Passwords, Settings, StoreSettings, Tls,
+    Tokens,
 };
 use super::settings_spec::{AdminSpec, DrainSpec, ListenSpec, LogSpec, PasswordsSpec, SettingsSpec, TlsSpec};
 use super::variables::Variables;
@@ -103,6 +104,7 @@ impl Checker<'_> {
             database: self.database(spec.database),
             redis: settings_redis::check(spec.redis, &mut self.variables, &mut self.report),
             audit: settings_log::audit(&spec.audit, &mut self.report),
+            limits: Limits { persist: spec.limits.persist },
             drain: self.drain(&spec.drain),
         }
     }
@@ -254,7 +256,9 @@ mod tests {
     #[test]
     fn the_shipped_file_names_every_key() {
         let shipped = include_str!("../../conf/gateway.yaml");
-        for section in ["", "listen", "admin", "log", "tokens", "passwords", "database", "redis", "audit", "drain"] {
+        for section in
+            ["", "listen", "admin", "log", "tokens", "passwords", "database", "redis", "audit", "limits", "drain"]
+        {
             let nothing = "\"zz\": 1";
             let text =
                 if section.is_empty() { format!("{{ {nothing} }}") } else { format!("{section}: {{ {nothing} }}") };

@@ -11,6 +11,8 @@ use super::variables::Variables;
 const PREFIX: &str = "ssm:";
 /// Longest prefix, in bytes: it is sent with every command.
 const LONGEST_PREFIX: usize = 64;
+/// Most replicas: the share of each would be next to nothing.
+const MOST_REPLICAS: u32 = 1_000;
 /// How a URL of Redis may begin.
 const SCHEMES: [&str; 4] = ["redis://", "rediss://", "unix://", "redis+unix://"];
 
@@ -25,7 +27,11 @@ pub(super) fn check(spec: RedisSpec, variables: &mut Variables<'_>, report: &mut
     if prefix.is_empty() || prefix.len() > LONGEST_PREFIX || !prefix.bytes().all(fits) {
         report.add("redis.prefix", "must have 1 to 64 letters, digits and `:`, `-`, `_`, `.`, `{`, `}`");
     }
-    Redis { url: url.map(SecretString::from), prefix }
+    let replicas = spec.replicas.unwrap_or(1);
+    if !(1..=MOST_REPLICAS).contains(&replicas) {
+        report.add("redis.replicas", format!("must be 1 to {MOST_REPLICAS}"));
+    }
+    Redis { url: url.map(SecretString::from), prefix, replicas }
 }
 
 #[cfg(test)]
@@ -47,6 +53,17 @@ mod tests {
         let env = Env::from_pairs([("REDIS_URL", "http://:hunter2@cache")]);
         let problems = Settings::parse("f", None, &env).unwrap_err().to_string();
         assert!(problems.contains("REDIS_URL: expected redis://") && !problems.contains("hunter2"), "{problems}");
+    }
+
+    #[test]
+    fn replicas_are_at_least_one() {
+        let read =
+            |text: &str| settings_check::store("f", Some(text), &Env::default()).map(|store| store.redis.replicas);
+        assert_eq!(read("redis: {}").unwrap(), 1);
+        assert_eq!(read("redis: { replicas: 4 }").unwrap(), 4);
+        for wrong in ["redis: { replicas: 0 }", "redis: { replicas: 1001 }"] {
+            assert!(read(wrong).unwrap_err().to_string().contains("redis.replicas: must be 1 to 1000"), "{wrong}");
+        }
     }
 
     #[test]

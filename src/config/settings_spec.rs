@@ -27,6 +27,7 @@ pub(super) struct SettingsSpec {
     pub(super) database: DatabaseSpec,
     pub(super) redis: RedisSpec,
     pub(super) audit: AuditSpec,
+    pub(super) limits: LimitsSpec,
     pub(super) drain: DrainSpec,
 }
 
@@ -100,6 +101,7 @@ pub(super) struct DatabaseSpec {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RedisSpec {
     pub(super) prefix: Option<String>,
+    pub(super) replicas: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -108,6 +110,12 @@ pub(super) struct AuditSpec {
     pub(super) lines: Option<String>,
     pub(super) retention: Option<Span>,
     pub(super) spool_max: Option<ByteSize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct LimitsSpec {
+    pub(super) persist: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]

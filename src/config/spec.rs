@@ -9,6 +9,7 @@ mod builtin;
 mod concurrency;
 mod health;
 mod idempotency;
+mod limits;
 mod pool;
 mod retries;
 mod revocation;
@@ -29,6 +30,10 @@ pub use builtin::{Audience, Builtin};
 pub use concurrency::ConcurrencySpec;
 pub use health::HealthSpec;
 pub use idempotency::IdempotencySpec;
+pub use limits::{
+    DEFAULT_BURST, FloodGuardSpec, IetfForm, LimitCostSpec, LimitHeadersSpec, LimitSpec, LimitUse, OnStoreFailure,
+    RoleRates, Scope, Sharing, SubjectHeaderSpec, SubjectSpec, SubjectWord,
+};
 pub use pool::{PoolSpec, TimeoutsSpec};
 pub use retries::RetriesSpec;
 pub use revocation::{BoundedSpec, RevocationSpec, RevocationWord};
@@ -38,7 +43,7 @@ pub use upstream_tls::{TlsFiles, UpstreamTlsSpec};
 pub use websocket::WebsocketSpec;
 
 use super::list::{self, Networks};
-use crate::model::units::{ByteSize, Rate, Span};
+use crate::model::units::{ByteSize, Span};
 
 /// The whole table.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -52,6 +57,9 @@ pub struct RoutesSpec {
     /// Rate-limit policies by name, used by `routes[].limits` and `defaults.limits`.
     #[serde(default)]
     pub limits: BTreeMap<String, LimitSpec>,
+    /// How answers tell clients about their limits.
+    #[serde(default)]
+    pub limit_headers: LimitHeadersSpec,
     /// Cap on requests per client address, before authentication, over all routes.
     #[serde(default)]
     pub flood_guard: Option<FloodGuardSpec>,
@@ -63,70 +71,6 @@ pub struct RoutesSpec {
     pub defaults: DefaultsSpec,
     /// The routes. Their order means nothing: exact beats parameter beats prefix.
     pub routes: Vec<RouteSpec>,
-}
-
-/// One rate-limit policy: a token bucket per subject. Its capacity is the rate's count plus the burst.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct LimitSpec {
-    /// Whose bucket: the proven user's (the client address where there is none), or the client address's.
-    pub by: Subject,
-    /// One bucket per route, or one over all routes with this policy; default `route`.
-    #[serde(default)]
-    pub over: Scope,
-    /// The same rate for everybody. Give this or `roles`.
-    #[serde(default)]
-    pub rate: Option<Rate>,
-    /// A rate per role. Give this or `rate`.
-    #[serde(default)]
-    pub roles: Option<RoleRates>,
-    /// Tokens on top of the rate's count; default 20.
-    #[serde(default = "defaults::burst")]
-    pub burst: u32,
-}
-
-/// A rate for each role; anonymous callers have the rate of `candidat`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RoleRates {
-    /// For `candidat`.
-    pub candidat: Rate,
-    /// For `recruteur`.
-    pub recruteur: Rate,
-    /// For `admin`.
-    pub admin: Rate,
-}
-
-/// Whose bucket a policy charges.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Subject {
-    /// The proven user; the client address where nobody is proven.
-    User,
-    /// The client address (IPv4 exact, IPv6 by its /64).
-    Address,
-}
-
-/// What a policy's bucket spans.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Scope {
-    /// One bucket per route.
-    #[default]
-    Route,
-    /// One bucket over all routes that use the policy.
-    AllRoutes,
-}
-
-/// Cap on requests per client address, before anything is answered.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct FloodGuardSpec {
-    /// Requests per address, whatever they ask for.
-    pub rate: Rate,
-    /// Tokens on top of the rate's count; default 20.
-    #[serde(default = "defaults::burst")]
-    pub burst: u32,
 }
 
 /// Cross-origin rules (Fetch standard, CORS protocol).
@@ -159,7 +103,7 @@ pub struct DefaultsSpec {
     /// Who may call; default `required`.
     pub auth: AuthSpec,
     /// Policies; default none.
-    pub limits: Vec<String>,
+    pub limits: Vec<LimitUse>,
     /// Longest a whole request may take, its answer included; default 30s.
     pub timeout: Span,
     /// Cap on request bodies; default 1MiB.
@@ -199,7 +143,11 @@ pub struct RouteSpec {
     pub revocation: Option<RevocationSpec>,
     /// Policies that a request must pass, all of them; default `defaults.limits`. `[]` is none.
     #[serde(default)]
-    pub limits: Option<Vec<String>>,
+    pub limits: Option<Vec<LimitUse>>,
+    /// Routes of the same group share the buckets of policies `over: group`.
+    #[serde(default)]
+    #[schemars(regex(pattern = r"^[a-z0-9-]+$"))]
+    pub group: Option<String>,
     /// Longest a whole request may take; default `defaults.timeout`.
     #[serde(default)]
     pub timeout: Option<Span>,
@@ -315,11 +263,5 @@ pub struct BodySpec {
 impl Default for BodySpec {
     fn default() -> Self {
         BodySpec { max: None, content_types: Vec::new(), json: false, json_max: ByteSize(1 << 20) }
-    }
-}
-
-mod defaults {
-    pub(super) fn burst() -> u32 {
-        20
     }
 }

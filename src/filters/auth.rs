@@ -64,7 +64,7 @@ impl Auth {
     fn prove<'e>(&self, exchange: &'e mut Exchange<'_>) -> Result<&'e Identity, Rejection> {
         let known_long_ago =
             self.oldest.is_some_and(|oldest| self.authenticator.revocations_age(exchange.now) > oldest);
-        let (headers, now) = (&exchange.head.headers, exchange.unix_seconds);
+        let (headers, now) = (&exchange.head.headers, exchange.unix_seconds());
         let holder = self.api_keys.as_ref().map_or(Ok(None), |keys| keys.authenticate(headers, now))?;
         let identity = match &holder {
             Some(holder) => holder.identity().clone(),
@@ -148,11 +148,12 @@ mod tests {
             client: Client { address: [127, 0, 0, 1].into(), secure: false },
             route: "r",
             now,
-            unix_seconds: NOW,
+            started_at: jiff::Timestamp::from_second(NOW).unwrap(),
             identity: None,
             edits: Edits::default(),
             limit: None,
             keyed: None,
+            places: Vec::new(),
         };
         let result = filter.on_request(&mut exchange).await.map(|_| ());
         (result, exchange.identity)

@@ -11,10 +11,10 @@ use super::cache_control::CacheControl;
 use super::chain::Chain;
 use super::idempotency::{Idempotency, Policy};
 use super::ip_access::IpAccess;
-use super::rate_limit::buckets::Buckets;
-use super::rate_limit::{LimitObserver, RateLimit};
+use super::rate_limit::{Decided, LimitObserver, LimitOnRoute, RateLimit, RouteNames};
 use crate::accounts::{ApiKeys, Authenticator};
-use crate::config::spec::{LimitSpec, RevocationSpec, RevocationWord, RouteSpec, RoutesSpec};
+use crate::config::spec::{LimitUse, RevocationSpec, RevocationWord, RouteSpec, RoutesSpec};
+use crate::limits::Limits;
 use crate::store::IdempotencyStore;
 use crate::telemetry::metrics::{LimitMetrics, Metrics};
 
@@ -25,8 +25,8 @@ pub struct FilterHandles {
     pub authenticator: Arc<Authenticator>,
     /// Verifies API keys.
     pub api_keys: Arc<ApiKeys>,
-    /// Buckets of the rate limits.
-    pub buckets: Arc<Buckets>,
+    /// The rate limits.
+    pub limits: Arc<Limits>,
     /// What is known of requests with an `Idempotency-Key`.
     pub idempotency: Arc<dyn IdempotencyStore>,
     /// Where decisions are counted.
@@ -67,25 +67,33 @@ pub fn chain(
 }
 
 fn rate_limit(
-    names: &[String],
+    uses: &[LimitUse],
     route: &RouteSpec,
     table: &RoutesSpec,
     handles: &FilterHandles,
 ) -> Result<RateLimit, String> {
-    let policies: Vec<(&str, &LimitSpec)> =
-        names.iter().filter_map(|name| Some((name.as_str(), table.limits.get(name)?))).collect();
-    let counters = policies.iter().map(|(name, _)| handles.metrics.limit(name)).collect();
+    let named = |each: &LimitUse| {
+        let (name, spec) = table.limits.get_key_value(each.policy())?;
+        Some(LimitOnRoute { name, spec, cost: each.cost().unwrap_or(spec.cost) })
+    };
+    let policies: Vec<LimitOnRoute<'_>> = uses.iter().filter_map(named).collect();
+    let counters = policies.iter().map(|policy| handles.metrics.limit(policy.name)).collect();
     let observer = Arc::new(Counted(counters));
-    RateLimit::new(&policies, &route.name, handles.buckets.clone(), Some(observer)).map_err(|error| error.to_string())
+    let names = RouteNames { route: &route.name, group: route.group.as_deref() };
+    RateLimit::new(&policies, names, &table.limit_headers, handles.limits.clone(), Some(observer))
+        .map_err(|error| error.to_string())
 }
 
 /// Counts the decisions of a route's policies.
 struct Counted(Vec<LimitMetrics>);
 
 impl LimitObserver for Counted {
-    fn decided(&self, policy: usize, allowed: bool) {
-        if let Some(counters) = self.0.get(policy) {
-            if allowed { counters.allowed.inc() } else { counters.denied.inc() }
+    fn decided(&self, policy: usize, decided: Decided) {
+        let Some(counters) = self.0.get(policy) else { return };
+        match decided {
+            Decided::Allowed => counters.allowed.inc(),
+            Decided::Denied => counters.denied.inc(),
+            Decided::WouldDeny => counters.would_deny.inc(),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! What filters see of a request, and what they may say about it.
 
 use http::{HeaderName, HeaderValue};
+use jiff::Timestamp;
 
 use super::idempotency::Keyed;
 use crate::clock::Tick;
+use crate::limits::Place;
 use crate::model::identity::{Client, Identity};
 
 /// One request on its way through the chain.
@@ -16,8 +18,8 @@ pub struct Exchange<'a> {
     pub route: &'a str,
     /// When it arrived.
     pub now: Tick,
-    /// The same moment in whole seconds since the Unix epoch.
-    pub unix_seconds: i64,
+    /// The same moment on the wall.
+    pub started_at: Timestamp,
     /// Who asks; set by authentication.
     pub identity: Option<Identity>,
     /// Header effects.
@@ -26,6 +28,15 @@ pub struct Exchange<'a> {
     pub limit: Option<LimitState>,
     /// Its `Idempotency-Key`, where the route heeds it.
     pub keyed: Option<Keyed>,
+    /// Its places among the requests in flight, to be held until it ends; set by rate limiting.
+    pub places: Vec<Place>,
+}
+
+impl Exchange<'_> {
+    /// When it arrived, in whole seconds since the Unix epoch.
+    pub fn unix_seconds(&self) -> i64 {
+        self.started_at.as_second()
+    }
 }
 
 /// A limit's state after the decision, for the access log.
@@ -125,11 +136,12 @@ pub(crate) mod tests {
                 client: Client { address: self.address, secure: false },
                 route: "route",
                 now: clock.now(),
-                unix_seconds: clock.unix_seconds(),
+                started_at: clock.wall(),
                 identity: self.identity.clone(),
                 edits: Edits::default(),
                 limit: None,
                 keyed: None,
+                places: Vec::new(),
             }
         }
     }

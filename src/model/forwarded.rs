@@ -13,16 +13,19 @@ const MAX_HOPS: usize = 32;
 /// `x_forwarded_for` gives the header's lines in the order they came. They are read only when the `peer` itself
 /// is trusted, from the right; an entry that is no address stops the walk at the last trusted hop. IPv4-mapped
 /// IPv6 addresses are given as IPv4.
+///
+/// Lines are bytes, because none may be left out: a client that makes its proxy's line unreadable as text would have
+/// the line before it believed, which is its own.
 pub fn client_address<'h>(
     peer: IpAddr,
-    x_forwarded_for: impl DoubleEndedIterator<Item = &'h str>,
+    x_forwarded_for: impl DoubleEndedIterator<Item = &'h [u8]>,
     trusted: &[IpNet],
 ) -> IpAddr {
     let mut client = peer.to_canonical();
     if !is_trusted(client, trusted) {
         return client;
     }
-    for entry in x_forwarded_for.rev().flat_map(|line| line.rsplit(',')).take(MAX_HOPS) {
+    for entry in x_forwarded_for.rev().flat_map(entries).take(MAX_HOPS) {
         let Some(address) = parse_hop(entry) else { return client };
         client = address;
         if !is_trusted(client, trusted) {
@@ -37,21 +40,22 @@ pub fn client_address<'h>(
 pub fn client_secure<'h>(
     peer: IpAddr,
     own: bool,
-    x_forwarded_proto: impl DoubleEndedIterator<Item = &'h str>,
+    x_forwarded_proto: impl DoubleEndedIterator<Item = &'h [u8]>,
     trusted: &[IpNet],
 ) -> bool {
-    if !is_trusted(peer.to_canonical(), trusted) {
+    if !is_trusted(peer, trusted) {
         return own;
     }
-    match x_forwarded_proto.rev().flat_map(|line| line.rsplit(',')).next().map(str::trim) {
-        Some(proto) if proto.eq_ignore_ascii_case("https") => true,
-        Some(proto) if proto.eq_ignore_ascii_case("http") => false,
+    match x_forwarded_proto.rev().flat_map(entries).next().map(<[u8]>::trim_ascii) {
+        Some(proto) if proto.eq_ignore_ascii_case(b"https") => true,
+        Some(proto) if proto.eq_ignore_ascii_case(b"http") => false,
         _ => own,
     }
 }
 
-/// Whether `address` is in one of the networks.
+/// Whether `address` is in one of the networks; an IPv4-mapped IPv6 address is the IPv4 address.
 pub fn is_trusted(address: IpAddr, networks: &[IpNet]) -> bool {
+    let address = address.to_canonical();
     networks.iter().any(|network| network.contains(&address))
 }
 
@@ -64,9 +68,14 @@ pub fn subscriber(address: IpAddr) -> IpAddr {
     }
 }
 
+/// The entries of a line, the last one first.
+fn entries(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.rsplit(|byte| *byte == b',')
+}
+
 /// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`.
-fn parse_hop(entry: &str) -> Option<IpAddr> {
-    let entry = entry.trim();
+fn parse_hop(entry: &[u8]) -> Option<IpAddr> {
+    let entry = std::str::from_utf8(entry).ok()?.trim();
     let bare = entry.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(entry);
     let address = bare.parse::<IpAddr>().or_else(|_| entry.parse::<SocketAddr>().map(|socket| socket.ip()));
     address.ok().map(|address| address.to_canonical())
@@ -83,7 +92,7 @@ mod tests {
     }
 
     fn client(peer: &str, lines: &[&str]) -> String {
-        client_address(peer.parse().unwrap(), lines.iter().copied(), &trusted()).to_string()
+        client_address(peer.parse().unwrap(), lines.iter().map(|line| line.as_bytes()), &trusted()).to_string()
     }
 
     #[test]
@@ -109,6 +118,17 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_is_no_text_hides_nothing() {
+        let lines: [&[u8]; 2] = [b"6.6.6.6", b"\xff, 198.51.100.1, 10.0.0.2"];
+        let client = |count| {
+            let lines = lines.into_iter().take(count).chain([&b"\xff, 10.0.0.2"[..]].into_iter().take(2 - count));
+            client_address("10.0.0.1".parse().unwrap(), lines, &trusted()).to_string()
+        };
+        assert_eq!(client(2), "198.51.100.1");
+        assert_eq!(client(1), "10.0.0.2", "the last that is known, not what stands on the line before");
+    }
+
+    #[test]
     fn the_walk_is_bounded() {
         let line = format!("198.51.100.1{}", ", 10.0.0.2".repeat(MAX_HOPS));
         assert_eq!(client("10.0.0.1", &[&line]), "10.0.0.2");
@@ -130,7 +150,7 @@ mod tests {
     #[test]
     fn the_scheme_is_believed_only_from_trusted_proxies() {
         let secure = |peer: &str, own, lines: &[&str]| {
-            client_secure(peer.parse().unwrap(), own, lines.iter().copied(), &trusted())
+            client_secure(peer.parse().unwrap(), own, lines.iter().map(|line| line.as_bytes()), &trusted())
         };
         assert!(secure("10.0.0.1", false, &["https"]));
         assert!(secure("10.0.0.1", false, &["http, HTTPS"]));

@@ -1,30 +1,53 @@
-//! The generic cell rate algorithm (GCRA, the "virtual scheduling" form of ITU-T I.371): one pure function that
-//! decides whether a request fits a token bucket. It owns no state and reads no clock.
+//! The generic cell rate algorithm (GCRA, the "virtual scheduling" form of ITU-T I.371): pure functions that
+//! decide whether a request fits a token bucket. They own no state and read no clock.
 //!
-//! All arithmetic is exact: times are kept in units of 1/limit microseconds, so that one token is worth a whole
-//! number of units (the period in microseconds) whatever the rate, from 1/day to 1 000 000 000/s, and nothing
-//! is ever rounded while deciding. Only the times given back are rounded, upwards, to a microsecond.
+//! Deciding is exact: times are kept in microseconds and units of 1/limit microseconds, so that one token is worth a
+//! whole number of units (the period in microseconds) whatever the rate, from 1/day to 1 000 000 000/s, and nothing
+//! is ever rounded. Only the times given back are rounded, upwards, to a microsecond. `store/redis/limits.lua` does
+//! the same steps on Redis' clock.
 
 use std::time::Duration;
 
 use super::units::Rate;
 
-/// A token bucket's size and speed. It refills with `limit` tokens per `period` up to `limit + burst`.
+/// A clock that stepped back by more than this is believed: buckets then count as empty, not as emptier than empty.
+pub const LARGEST_STEP: Duration = Duration::from_secs(60);
+
+/// A token bucket's size and speed. It refills with `limit` tokens per `period` up to `limit + burst`, less what flows
+/// in during the time that is held back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Quota {
     limit: u32,
     burst: u32,
     period_micros: u64,
+    held_back_micros: u64,
 }
 
-/// The theoretical arrival time: the moment at which the bucket is full again, in units of 1/limit microseconds
-/// of the quota it was computed with. A fresh bucket is [`Tat::FULL`].
+/// The theoretical arrival time: the moment at which the bucket is full again. A fresh bucket is [`Tat::FULL`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Tat(u128);
+pub struct Tat {
+    /// Whole microseconds.
+    pub micros: u64,
+    /// What is over, in units of 1/limit microseconds of the quota it was computed with; below `limit`.
+    pub part: u32,
+}
 
 impl Tat {
     /// A full bucket.
-    pub const FULL: Tat = Tat(0);
+    pub const FULL: Tat = Tat { micros: 0, part: 0 };
+
+    /// Whether a bucket is full at `now_micros`, so that forgetting it changes nothing.
+    pub fn is_full(self, now_micros: u64) -> bool {
+        self <= Tat { micros: now_micros, part: 0 }
+    }
+
+    /// Time from `now_micros` until the bucket is full, rounded up; zero when it is.
+    pub fn until_full(self, now_micros: u64) -> Duration {
+        if self.is_full(now_micros) {
+            return Duration::ZERO;
+        }
+        Duration::from_micros(self.micros - now_micros + u64::from(self.part > 0))
+    }
 }
 
 /// Whether a request fits.
@@ -48,11 +71,40 @@ pub struct Decision {
     pub reset_after: Duration,
 }
 
+impl Decision {
+    /// Whether the request fits.
+    pub fn is_allowed(&self) -> bool {
+        matches!(self.outcome, Outcome::Allowed(_))
+    }
+}
+
 impl Quota {
     /// A quota of `rate` with `burst` tokens on top.
     pub fn new(rate: Rate, burst: u32) -> Quota {
         let period_micros = u64::try_from(rate.period.as_micros()).unwrap_or(u64::MAX).clamp(1, 1 << 40);
-        Quota { limit: rate.limit.max(1), burst, period_micros }
+        Quota { limit: rate.limit.max(1), burst, period_micros, held_back_micros: 0 }
+    }
+
+    /// The same with a smaller bucket: by what flows in during `time`, at most all but one token. Whoever takes tokens
+    /// ahead and keeps them for at most `time` then never admits more than the quota itself would.
+    pub fn holding_back(self, time: Duration) -> Quota {
+        let plain = Quota { held_back_micros: 0, ..self };
+        let most = plain.tolerance().saturating_sub(plain.token()) / u128::from(self.limit);
+        let held_back_micros = u64::try_from(time.as_micros().min(most)).unwrap_or(u64::MAX);
+        Quota { held_back_micros, ..self }
+    }
+
+    /// The share of one of `replicas` that count alone: together they admit what the quota does, except that each has
+    /// at least one token.
+    pub fn shared_by(self, replicas: u32) -> Quota {
+        let replicas = replicas.max(1);
+        let (limit, period_micros) = match self.limit / replicas {
+            0 => (1, (self.period_micros * u64::from(replicas)).div_ceil(u64::from(self.limit))),
+            limit => (limit, self.period_micros),
+        };
+        let capacity = self.capacity() / u64::from(replicas);
+        let burst = u32::try_from(capacity.saturating_sub(u64::from(limit))).unwrap_or(u32::MAX);
+        Quota { limit, burst, period_micros, held_back_micros: 0 }
     }
 
     /// Tokens per period.
@@ -70,9 +122,34 @@ impl Quota {
         Duration::from_micros(self.period_micros)
     }
 
-    /// Tokens in a full bucket.
+    /// The time whose tokens are held back.
+    pub fn held_back(&self) -> Duration {
+        Duration::from_micros(self.held_back_micros)
+    }
+
+    /// Tokens in a full bucket, before any are held back.
     pub fn capacity(&self) -> u64 {
         u64::from(self.limit) + u64::from(self.burst)
+    }
+
+    /// Whole tokens that a full bucket holds.
+    pub fn holds(&self) -> u64 {
+        u64::try_from(self.tolerance() / self.token()).unwrap_or(u64::MAX)
+    }
+
+    /// Whole tokens that flow in during `time`.
+    pub fn flow(&self, time: Duration) -> u64 {
+        u64::try_from(time.as_micros() * u128::from(self.limit) / self.token()).unwrap_or(u64::MAX)
+    }
+
+    /// So many tokens as time: microseconds, and what is over in units of 1/limit.
+    pub fn time_of(&self, tokens: u64) -> Tat {
+        self.later(0, u128::from(tokens) * self.token())
+    }
+
+    /// The time in which an empty bucket fills, as [`Quota::time_of`] gives it.
+    pub fn fill_time(&self) -> Tat {
+        self.later(0, self.tolerance())
     }
 
     fn token(&self) -> u128 {
@@ -80,42 +157,48 @@ impl Quota {
     }
 
     fn tolerance(&self) -> u128 {
-        u128::from(self.capacity()) * self.token()
+        let held_back = u128::from(self.held_back_micros) * u128::from(self.limit);
+        (u128::from(self.capacity()) * self.token()).saturating_sub(held_back)
     }
 
-    fn at(&self, now_micros: u64) -> u128 {
-        u128::from(now_micros) * u128::from(self.limit)
+    /// What a bucket lacks, in units.
+    fn debt(&self, tat: Tat, now_micros: u64) -> u128 {
+        if tat.is_full(now_micros) {
+            return 0;
+        }
+        let debt = u128::from(tat.micros - now_micros) * u128::from(self.limit) + u128::from(tat.part);
+        let step = LARGEST_STEP.as_micros() * u128::from(self.limit);
+        if debt > self.tolerance() + step { self.tolerance() } else { debt }
+    }
+
+    /// The moment `units` after `now_micros`.
+    fn later(&self, now_micros: u64, units: u128) -> Tat {
+        let limit = u128::from(self.limit);
+        Tat {
+            micros: now_micros.saturating_add(u64::try_from(units / limit).unwrap_or(u64::MAX)),
+            part: u32::try_from(units % limit).unwrap_or(0),
+        }
     }
 
     fn duration(&self, units: u128) -> Duration {
         Duration::from_micros(u64::try_from(units.div_ceil(u128::from(self.limit))).unwrap_or(u64::MAX))
     }
 
-    /// Time from `now_micros` until a bucket with this `tat` is full; zero when it is.
-    pub fn until_full(&self, tat: Tat, now_micros: u64) -> Duration {
-        self.duration(tat.0.saturating_sub(self.at(now_micros)))
-    }
-
-    /// Whether a bucket with this `tat` is full, so that forgetting it changes nothing.
-    pub fn is_full(&self, tat: Tat, now_micros: u64) -> bool {
-        tat.0 <= self.at(now_micros)
-    }
-
     /// A bucket that lacks `tokens` at `now_micros`; at most all it holds.
     pub fn lacking(&self, tokens: u64, now_micros: u64) -> Tat {
-        Tat(self.at(now_micros) + u128::from(tokens.min(self.capacity())) * self.token())
+        let debt = u128::from(tokens.min(self.capacity())) * self.token();
+        self.later(now_micros, debt.min(self.tolerance()))
     }
 }
 
-/// Decides whether `cost` tokens can be taken at `now_micros` (monotonic microseconds). A clock that steps back
-/// grants nothing: the bucket then counts as emptier by the time stepped.
+/// Decides whether `cost` tokens can be taken at `now_micros`. A clock that steps back grants nothing: the bucket then
+/// counts as emptier by the time stepped, up to [`LARGEST_STEP`], and as empty beyond it.
 pub fn decide(tat: Tat, now_micros: u64, quota: Quota, cost: u32) -> Decision {
-    let now = quota.at(now_micros);
     let tolerance = quota.tolerance();
-    let debt = tat.0.saturating_sub(now);
+    let debt = quota.debt(tat, now_micros);
     let charged = debt + u128::from(cost) * quota.token();
     let (outcome, after) = if charged <= tolerance {
-        (Outcome::Allowed(Tat(now + charged)), charged)
+        (Outcome::Allowed(quota.later(now_micros, charged)), charged)
     } else {
         (Outcome::Denied(quota.duration((charged - tolerance).min(debt))), debt)
     };
@@ -123,141 +206,48 @@ pub fn decide(tat: Tat, now_micros: u64, quota: Quota, cost: u32) -> Decision {
     Decision { outcome, remaining: u64::try_from(remaining).unwrap_or(u64::MAX), reset_after: quota.duration(after) }
 }
 
+/// How many tokens, at most `most`, a bucket still holds.
+pub fn held(tat: Tat, now_micros: u64, quota: Quota, most: u32) -> u32 {
+    let left = quota.tolerance().saturating_sub(quota.debt(tat, now_micros)) / quota.token();
+    u32::try_from(left).unwrap_or(u32::MAX).min(most)
+}
+
+/// Gives tokens back that were taken and not used. What flowed in meanwhile stays in; no bucket gets more than full.
+pub fn give_back(tat: Tat, now_micros: u64, quota: Quota, tokens: u32) -> Tat {
+    let debt = quota.debt(tat, now_micros).saturating_sub(u128::from(tokens) * quota.token());
+    quota.later(now_micros, debt)
+}
+
 /// Carries a bucket over from one quota to another: the share that is left stays the same, so a changed limit
-/// neither refills a spent bucket nor empties a full one. Rounds by less than one token, never in favour.
+/// neither refills a spent bucket nor empties a full one. Rounded up to whole microseconds.
+///
+/// In floating point, so that every step is the one that `store/redis/limits.lua` makes (IEEE 754 rounds each the same).
 pub fn rescale(tat: Tat, now_micros: u64, from: Quota, to: Quota) -> Tat {
-    // Tolerances are below 2^73 (capacity < 2^33, period ≤ 2^40 µs), so neither product leaves 128 bits.
-    const SHARE_BITS: u32 = 48;
-    let whole = from.tolerance();
-    let debt = tat.0.saturating_sub(from.at(now_micros)).min(whole);
-    let share = (debt << SHARE_BITS).div_ceil(whole);
-    let carried = (share * to.tolerance()).div_ceil(1 << SHARE_BITS);
-    Tat(to.at(now_micros) + carried.min(to.tolerance()))
+    if tat.is_full(now_micros) {
+        return Tat::FULL;
+    }
+    let lacks = float(tat.micros - now_micros) + f64::from(tat.part) / f64::from(from.limit);
+    let share = (lacks / fill_micros(from)).min(1.0);
+    let carried = whole((share * fill_micros(to)).ceil());
+    let empty = to.fill_time();
+    let carried = Tat { micros: carried, part: 0 }.min(empty);
+    Tat { micros: now_micros.saturating_add(carried.micros), part: carried.part }
+}
+
+fn fill_micros(quota: Quota) -> f64 {
+    let capacity = f64::from(quota.limit) + f64::from(quota.burst);
+    capacity * float(quota.period_micros) / f64::from(quota.limit) - float(quota.held_back_micros)
+}
+
+/// Exact below 2^53, which no time here reaches: 285 years in microseconds.
+fn float(micros: u64) -> f64 {
+    micros as f64
+}
+
+/// The whole number; saturates.
+fn whole(micros: f64) -> u64 {
+    micros as u64
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn quota(limit: u32, seconds: u64, burst: u32) -> Quota {
-        Quota::new(Rate { limit, period: Duration::from_secs(seconds) }, burst)
-    }
-
-    /// Sends one request at each of `times`; says when each admitted one came.
-    fn run(quota: Quota, times: &[u64]) -> Vec<u64> {
-        let mut tat = Tat::FULL;
-        let mut admitted = Vec::new();
-        for &now in times {
-            if let Outcome::Allowed(next) = decide(tat, now, quota, 1).outcome {
-                tat = next;
-                admitted.push(now);
-            }
-        }
-        admitted
-    }
-
-    #[test]
-    fn a_fresh_client_may_use_the_whole_capacity_then_waits_for_the_next_token() {
-        let quota = quota(20, 60, 20);
-        let now = 1_000_000;
-        assert_eq!(run(quota, &[now; 100]).len(), 40);
-        let empty = quota.lacking(40, now);
-        let denied = decide(empty, now, quota, 1);
-        assert_eq!(denied.outcome, Outcome::Denied(Duration::from_secs(3)));
-        assert_eq!((denied.remaining, denied.reset_after), (0, Duration::from_secs(120)));
-        assert!(matches!(decide(empty, now + 3_000_000, quota, 1).outcome, Outcome::Allowed(_)));
-        assert!(matches!(decide(empty, now + 2_999_999, quota, 1).outcome, Outcome::Denied(_)));
-    }
-
-    #[test]
-    fn a_cost_above_the_capacity_never_fits() {
-        let quota = quota(5, 1, 0);
-        assert!(matches!(decide(Tat::FULL, 7, quota, 6).outcome, Outcome::Denied(_)));
-        assert!(matches!(decide(Tat::FULL, 7, quota, 5).outcome, Outcome::Allowed(_)));
-    }
-
-    #[test]
-    fn the_fastest_and_the_slowest_rates_are_exact() {
-        let fast = quota(1_000_000_000, 1, 0);
-        let empty = fast.lacking(fast.capacity(), 0);
-        assert_eq!(decide(empty, 1, fast, 1).remaining, 999);
-        let slow = quota(1, 86_400, 0);
-        let empty = slow.lacking(1, 0);
-        assert_eq!(decide(empty, 86_399_999_999, slow, 1).outcome, Outcome::Denied(Duration::from_micros(1)));
-    }
-
-    #[test]
-    fn a_changed_limit_rescales_what_is_left() {
-        let (old, new) = (quota(20, 60, 20), quota(100, 60, 100));
-        let now = 50_000_000;
-        let half = rescale(old.lacking(20, now), now, old, new);
-        assert_eq!(decide(half, now, new, 0).remaining, 100);
-        let spent = rescale(old.lacking(40, now), now, old, new);
-        assert!(matches!(decide(spent, now, new, 1).outcome, Outcome::Denied(_)));
-        assert!(new.is_full(rescale(Tat::FULL, now, old, new), now));
-    }
-
-    fn quotas() -> impl Strategy<Value = Quota> {
-        (1_u32..200, prop::sample::select(vec![1_u64, 60, 3_600]), 0_u32..50).prop_map(|(l, p, b)| quota(l, p, b))
-    }
-
-    fn extreme_quotas() -> impl Strategy<Value = Quota> {
-        (1_u32..=1_000_000_000, prop::sample::select(vec![1_u64, 60, 3_600, 86_400]), any::<u32>())
-            .prop_map(|(l, p, b)| quota(l, p, b))
-    }
-
-    proptest! {
-        #[test]
-        fn never_more_than_capacity_plus_rate_in_any_window(
-            quota in quotas(), steps in prop::collection::vec(0_u64..2_000_000, 1..300),
-        ) {
-            let times: Vec<u64> = steps.iter().scan(5, |now, step| { *now += step; Some(*now) }).collect();
-            let admitted = run(quota, &times);
-            for (i, start) in admitted.iter().enumerate() {
-                for (j, end) in admitted.iter().enumerate().skip(i) {
-                    let flowed = u128::from(end - start) * u128::from(quota.limit()) / quota.token();
-                    prop_assert!((j - i + 1) as u128 <= u128::from(quota.capacity()) + flowed);
-                }
-            }
-        }
-
-        #[test]
-        fn under_constant_pressure_no_token_is_withheld(quota in quotas(), step in 1_u64..100_000, n in 1_usize..400) {
-            let times: Vec<u64> = (0..n as u64).map(|i| 5 + i * step).collect();
-            let flowed = (n as u64 - 1) * step * u64::from(quota.limit()) / quota.period_micros;
-            let owed = (quota.capacity() + flowed).min(n as u64);
-            prop_assert!(run(quota, &times).len() as u64 + 1 >= owed);
-        }
-
-        #[test]
-        fn a_clock_that_steps_back_grants_nothing(
-            quota in quotas(), lacking in 0_u64..300, now in 1_000_000_000_u64..2_000_000_000, back in 0_u64..1_000_000_000,
-        ) {
-            let tat = quota.lacking(lacking, now);
-            prop_assert!(decide(tat, now - back, quota, 0).remaining <= decide(tat, now, quota, 0).remaining);
-        }
-
-        #[test]
-        fn the_wait_is_the_true_wait(quota in extreme_quotas(), now in 0_u64..1 << 50) {
-            let spent = quota.lacking(quota.capacity(), now);
-            let Outcome::Denied(wait) = decide(spent, now, quota, 1).outcome else { return Err(TestCaseError::fail("admitted")) };
-            let later = now + u64::try_from(wait.as_micros()).unwrap();
-            prop_assert!(matches!(decide(spent, later, quota, 1).outcome, Outcome::Allowed(_)));
-            prop_assert!(matches!(decide(spent, later - 1, quota, 1).outcome, Outcome::Denied(_)));
-        }
-
-        #[test]
-        fn rescaling_keeps_the_share_and_never_grants(
-            from in extreme_quotas(), to in extreme_quotas(), share in 0.0_f64..=1.0, now in 0_u64..1 << 50,
-        ) {
-            let lacking = (from.capacity() as f64 * share) as u64;
-            let tat = rescale(from.lacking(lacking, now), now, from, to);
-            let left = u128::from(decide(tat, now, to, 0).remaining);
-            let exact = u128::from(to.capacity()) * u128::from(from.capacity() - lacking.min(from.capacity()));
-            let exact = exact / u128::from(from.capacity());
-            prop_assert!(left <= exact && left + 1 >= exact, "{left} of {exact}");
-        }
-    }
-}
+mod tests;

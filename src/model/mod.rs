@@ -3,6 +3,7 @@
 pub mod access;
 pub mod algorithm;
 pub mod balance;
+pub mod blockable;
 pub mod breaker;
 pub mod cors;
 pub mod email;
@@ -13,6 +14,8 @@ pub mod health;
 pub mod identity;
 pub mod json;
 pub mod lang;
+pub mod lease;
+pub mod limits_view;
 pub mod line;
 pub mod path;
 pub mod rejection;

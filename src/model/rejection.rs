@@ -20,7 +20,7 @@ pub struct FieldProblem {
 }
 
 /// Every code that [`Rejection::code`] gives.
-const CODES: [&str; 37] = [
+const CODES: [&str; 38] = [
     "INVALID_JSON",
     "BAD_REQUEST",
     "INVALID_IDEMPOTENCY_KEY",
@@ -50,6 +50,7 @@ const CODES: [&str; 37] = [
     "VALIDATION_ERROR",
     "IDEMPOTENCY_MISMATCH",
     "RATE_LIMIT_EXCEEDED",
+    "CONCURRENCY_LIMIT_EXCEEDED",
     "INTERNAL_ERROR",
     "BAD_GATEWAY",
     "SERVICE_UNAVAILABLE",
@@ -121,6 +122,8 @@ pub enum Rejection {
     IdempotencyMismatch,
     /// A limit is spent; carries the wait until the request can pass.
     RateLimited(Duration),
+    /// As many requests as a limit allows at once are in flight.
+    ConcurrencyLimited,
     /// Our own fault.
     Internal,
     /// The upstream answered with something that is not HTTP, or broke off.
@@ -170,7 +173,7 @@ impl Rejection {
             R::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             R::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             R::Validation(_) | R::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
-            R::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
+            R::RateLimited(_) | R::ConcurrencyLimited => StatusCode::TOO_MANY_REQUESTS,
             R::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             R::BadGateway(_) => StatusCode::BAD_GATEWAY,
             R::ServiceUnavailable(..)
@@ -220,6 +223,7 @@ impl Rejection {
             R::Validation(_) => "VALIDATION_ERROR",
             R::IdempotencyMismatch => "IDEMPOTENCY_MISMATCH",
             R::RateLimited(_) => "RATE_LIMIT_EXCEEDED",
+            R::ConcurrencyLimited => "CONCURRENCY_LIMIT_EXCEEDED",
             R::Internal => "INTERNAL_ERROR",
             R::BadGateway(_) => "BAD_GATEWAY",
             R::ServiceUnavailable(..) => "SERVICE_UNAVAILABLE",
@@ -270,6 +274,7 @@ impl Rejection {
             R::Validation(_) => ("Données invalides", "Invalid data"),
             R::IdempotencyMismatch => MISMATCH,
             R::RateLimited(_) => ("Trop de requêtes", "Too many requests"),
+            R::ConcurrencyLimited => ("Trop de requêtes simultanées", "Too many requests at once"),
             R::Internal => ("Erreur interne du serveur", "Internal server error"),
             R::Overloaded(_) => ("Service surchargé, réessayez plus tard", "Service overloaded, try again later"),
             R::IdempotencyUnavailable(_) => UNAVAILABLE,
@@ -302,6 +307,8 @@ impl Rejection {
             | R::CircuitOpen(_, wait)
             | R::Overloaded(wait)
             | R::AuthUnavailable(wait) => Some(*wait),
+            // Nobody knows when one of them ends.
+            R::ConcurrencyLimited => Some(Duration::from_secs(1)),
             _ => None,
         }
     }

@@ -137,8 +137,12 @@ impl Gateway {
         check_framing(headers)
     }
 
-    /// The flood guard, then what the look-up said, the chain, the body rules, and the choice of a target.
+    /// Blocked addresses and the flood guard, then what the look-up said, the chain, the body rules, and the choice of a target.
     pub(super) async fn admit(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<Step> {
+        if self.rules.blocks().refuse(ctx.client.address, ctx.started_at.as_second()) {
+            self.blocked.inc();
+            return Ok(Step::Refuse(Rejection::ForbiddenAddress));
+        }
         if let Err(rejection) = guard_from_floods(ctx) {
             return Ok(Step::Refuse(rejection));
         }
@@ -154,15 +158,16 @@ impl Gateway {
             client: ctx.client,
             route: &matched.route.name,
             now: ctx.started,
-            unix_seconds: ctx.started_at.as_second(),
+            started_at: ctx.started_at,
             identity: None,
             edits: std::mem::take(&mut ctx.edits),
             limit: None,
             keyed: None,
+            places: Vec::new(),
         };
         let admission = matched.route.chain.admit(&mut exchange).await;
-        let Exchange { identity, edits, limit, keyed, .. } = exchange;
-        (ctx.identity, ctx.edits, ctx.limit) = (identity, edits, limit);
+        let Exchange { identity, edits, limit, keyed, places, .. } = exchange;
+        (ctx.identity, ctx.edits, ctx.limit, ctx.places) = (identity, edits, limit, places);
         match admission {
             Err(rejection) => return Ok(Step::Refuse(rejection)),
             Ok(Admission::Answered(reply)) => return Ok(Step::Answer(reply)),
@@ -217,8 +222,8 @@ fn guard_from_floods(ctx: &RequestCtx) -> Result<(), Rejection> {
     }
 }
 
-fn lines<'h>(headers: &'h HeaderMap, name: &'static str) -> impl DoubleEndedIterator<Item = &'h str> {
-    headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
+fn lines<'h>(headers: &'h HeaderMap, name: &'static str) -> impl DoubleEndedIterator<Item = &'h [u8]> {
+    headers.get_all(name).iter().map(HeaderValue::as_bytes)
 }
 
 fn is_preflight(session: &Session) -> bool {

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::clock::{Clock, Tick};
-use crate::model::forwarded::subscriber;
+use crate::model::forwarded::{is_trusted, subscriber};
 use crate::telemetry::metrics::Gauge;
 
 tokio::task_local! {
@@ -29,7 +30,8 @@ const LINGER: Duration = Duration::from_secs(1);
 pub struct ConnectionLimits {
     /// Most connections at once; 0 is no cap.
     pub total: usize,
-    /// Most connections at once from one address (IPv6: one /64); 0 is no cap.
+    /// Most connections at once from one address (IPv6: one /64); 0 is no cap. Trusted proxies have none: many clients
+    /// come over theirs.
     pub per_address: usize,
     /// Longest from the start of a connection to the end of its first request head; kept connections get it on top of
     /// `keepalive`.
@@ -61,6 +63,7 @@ impl Refused {
 pub struct Connections {
     clock: Clock,
     limits: ConnectionLimits,
+    trusted_proxies: Box<[IpNet]>,
     open: AtomicUsize,
     gauge: Gauge,
     requests: AtomicUsize,
@@ -123,10 +126,11 @@ pub async fn on<T>(connection: Arc<Connection>, serve: impl Future<Output = T>) 
 
 impl Connections {
     /// No connections yet.
-    pub fn new(clock: Clock, limits: ConnectionLimits, gauge: Gauge) -> Arc<Connections> {
+    pub fn new(clock: Clock, limits: ConnectionLimits, trusted_proxies: &[IpNet], gauge: Gauge) -> Arc<Connections> {
         Arc::new(Connections {
             clock,
             limits,
+            trusted_proxies: trusted_proxies.into(),
             open: AtomicUsize::new(0),
             gauge,
             requests: AtomicUsize::new(0),
@@ -222,7 +226,8 @@ impl Connections {
         if self.limits.total > 0 && open > self.limits.total {
             return Err(Refused::Total);
         }
-        let Some(address) = address.map(subscriber).filter(|_| self.limits.per_address > 0) else { return Ok(place) };
+        let capped = |address: &IpAddr| self.limits.per_address > 0 && !is_trusted(*address, &self.trusted_proxies);
+        let Some(address) = address.filter(capped).map(subscriber) else { return Ok(place) };
         let mut counts = self.per_address.lock();
         let count = counts.entry(address).or_insert(0);
         if *count >= self.limits.per_address {
@@ -252,7 +257,8 @@ mod tests {
     fn connections(total: usize, per_address: usize) -> Arc<Connections> {
         let (header_timeout, keepalive) = (Duration::from_secs(10), Duration::from_secs(60));
         let limits = ConnectionLimits { total, per_address, header_timeout, keepalive };
-        Connections::new(Clock::manual().0, limits, Metrics::new("test").unwrap().connections())
+        let trusted = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap());
+        Connections::new(Clock::manual().0, limits, &trusted, Metrics::new("test").unwrap().connections())
     }
 
     fn place<'a>(all: &'a Connections, address: &str) -> Result<Place<'a>, Refused> {
@@ -275,6 +281,17 @@ mod tests {
         assert_eq!(all.open(), 5);
     }
 
+    #[test]
+    fn trusted_proxies_have_no_cap_of_their_own() {
+        let all = connections(7, 1);
+        let proxies = ["10.0.0.1", "10.0.0.1", "::ffff:10.0.0.1", "fd00::1", "fd00::1"];
+        let _held = proxies.map(|proxy| place(&all, proxy).unwrap());
+        let _client = place(&all, "192.0.2.1").unwrap();
+        assert_eq!(place(&all, "192.0.2.1").err(), Some(Refused::PerAddress));
+        let _last = place(&all, "10.0.0.1").unwrap();
+        assert_eq!(place(&all, "10.0.0.1").err(), Some(Refused::Total));
+    }
+
     #[tokio::test]
     async fn unused_connections_stay_a_moment_when_leaving_and_used_ones_until_their_request_ends() {
         let limits = ConnectionLimits {
@@ -283,7 +300,7 @@ mod tests {
             header_timeout: Duration::from_secs(10),
             keepalive: Duration::from_secs(60),
         };
-        let all = Connections::new(Clock::system(), limits, Metrics::new("test").unwrap().connections());
+        let all = Connections::new(Clock::system(), limits, &[], Metrics::new("test").unwrap().connections());
         let go_on = Arc::new(tokio::sync::Notify::new());
         let (told, served) = (go_on.clone(), all.clone());
         let busy = tokio::spawn({

@@ -16,6 +16,7 @@ use crate::clock::Tick;
 use crate::filters::chain::Permit;
 use crate::filters::exchange::{Edits, LimitState};
 use crate::filters::idempotency::Recording;
+use crate::limits::Place;
 use crate::model::cors::CorsVerdict;
 use crate::model::identity::{Client, Identity};
 use crate::model::rejection::Rejection;
@@ -53,6 +54,8 @@ pub struct RequestCtx {
     pub cors: CorsVerdict,
     /// The limit closest to exhaustion.
     pub limit: Option<LimitState>,
+    /// Its places under bounds on requests in flight; free again when the request or its tunnel ends, however it does.
+    pub places: Vec<Place>,
     /// The trace it belongs to.
     pub trace: TraceParent,
     /// Why it was refused, if it was.
@@ -123,6 +126,7 @@ impl RequestCtx {
             edits: Edits::default(),
             cors: CorsVerdict::NotCors,
             limit: None,
+            places: Vec::new(),
             trace: TraceParent::default(),
             rejection: None,
             page_code: None,

@@ -155,10 +155,13 @@ fn to_side_listener(headers: &mut HeaderMap, ctx: &RequestCtx, matched: &Matched
 /// The chain of addresses for the upstream: what a trusted proxy said plus that proxy, else only the peer.
 fn forwarded_for(ctx: &RequestCtx, headers: &HeaderMap, trusted: bool) -> Option<HeaderValue> {
     let peer = ctx.peer?;
-    let lines = headers.get_all(X_FORWARDED_FOR).iter().filter(|_| trusted);
-    let mut chain: String = lines.filter_map(|line| line.to_str().ok()).map(|line| format!("{line}, ")).collect();
-    chain.push_str(&peer.to_string());
-    HeaderValue::try_from(chain).ok()
+    let mut chain = Vec::new();
+    for line in headers.get_all(X_FORWARDED_FOR).iter().filter(|_| trusted) {
+        chain.extend_from_slice(line.as_bytes()); // text or not: a line left out would have others believed
+        chain.extend_from_slice(b", ");
+    }
+    chain.extend_from_slice(peer.to_string().as_bytes());
+    HeaderValue::from_bytes(&chain).ok()
 }
 
 /// Prepares an upstream's answer for the client.

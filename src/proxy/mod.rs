@@ -1,7 +1,7 @@
 //! The only `impl ProxyHttp`: the steps that every request takes, in order. What is optional per route is a filter.
 //!
-//! Early: `admit::arrive` (id, client, protocol rules, canonical path, look-up). Then `admit::admit` (flood guard, chain,
-//! body rules, choice of a target), [`peer`], [`headers`], [`body`], and at the end exactly one [`record`].
+//! Early: `admit::arrive` (id, client, protocol rules, canonical path, look-up). Then `admit::admit` (blocked addresses, flood
+//! guard, chain, body rules, choice of a target), [`peer`], [`headers`], [`body`], and at the end exactly one [`record`].
 
 mod admit;
 mod aggregate;
@@ -36,9 +36,10 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::audit::Audit;
 use crate::clock::Clock;
+use crate::limits::Rules;
 use crate::snapshot::{Destination, Live};
 use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::metrics::{Metrics, RouteMetrics};
+use crate::telemetry::metrics::{Counter, Metrics, RouteMetrics};
 use crate::upstream::{Attempt, Observed};
 pub use body::BodyBudget;
 use connections::Connections;
@@ -54,6 +55,10 @@ pub struct Gateway {
     pub connections: Arc<Connections>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// What operators decided about addresses.
+    pub rules: Arc<Rules>,
+    /// Counts requests of blocked addresses.
+    pub blocked: Counter,
     /// Counters of requests without a route.
     pub unmatched: Arc<RouteMetrics>,
     /// Where finished requests are written.
@@ -251,6 +256,7 @@ impl ProxyHttp for Gateway {
         record::write(self, session, error, ctx);
         // The exchange with the target is over; one with the client may go on for a while.
         ctx.attempt.iter_mut().for_each(Attempt::finish);
+        ctx.places.clear();
         if error.is_none() {
             respond::linger(session, ctx).await;
         }

@@ -2,6 +2,7 @@
 
 mod connection_guard;
 mod front;
+mod kept_limits;
 mod keys;
 mod listeners;
 mod reload;
@@ -12,6 +13,7 @@ mod side_listener;
 pub mod store;
 mod turns;
 mod upgrade;
+mod whole_file;
 
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -119,9 +121,12 @@ async fn serve(start: Start, control: &Runtime, proxy: &Runtime) -> anyhow::Resu
     let watch = SettingsWatch::new(start.settings_file, start.env);
     let ended = until_ended(&services, &mut front, watch, &mut signals).await;
     let details = match &ended {
-        Ok(cut) => format!("version {version} on {address}, {cut} requests cut off"),
+        Ok(end) => format!("version {version} on {address}, {} requests cut off", end.requests_cut_off),
         Err(error) => format!("version {version} on {address}, {error}"),
     };
+    if ended.as_ref().is_ok_and(|end| !end.taken_over) {
+        services.keep_limits(&start.data_dir); // one that was taken over counted less than its successor by now
+    }
     services.audit.record(of_gateway(EventKind::Shutdown, details));
     if !services.audit.close(FLUSH_AT_MOST).await {
         tracing::error!("the last audit records could not be written in time");
@@ -130,14 +135,22 @@ async fn serve(start: Start, control: &Runtime, proxy: &Runtime) -> anyhow::Resu
     ended.map(|_| ())
 }
 
+/// How a process ended in order.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    requests_cut_off: usize,
+    /// Whether a new process serves in its place.
+    taken_over: bool,
+}
+
 /// Follows the signals until one ends the process, or a new process has taken over. They are heard also while a reload
-/// hangs, as on a dead mount. Answers how many requests were cut off.
+/// hangs, as on a dead mount.
 async fn until_ended(
     services: &Arc<Services>,
     front: &mut Front,
     watch: SettingsWatch,
     signals: &mut Signals,
-) -> anyhow::Result<usize> {
+) -> anyhow::Result<End> {
     let watch = Arc::new(watch);
     let mut reloads = Turns::new({
         let services = services.clone();
@@ -156,7 +169,8 @@ async fn until_ended(
                     tracing::info!(pid, "a new process has taken over, draining");
                     front.leave_admin(); // "not ready" would be said of the address, where the new one answers
                     let drain = Drain { delay: Duration::ZERO, ..services.drain };
-                    return Ok(leave(services, front, drain, signals).await);
+                    let requests_cut_off = leave(services, front, drain, signals).await;
+                    return Ok(End { requests_cut_off, taken_over: true });
                 }
                 Fate::Broken => anyhow::bail!("the public listener ended"),
             },
@@ -173,12 +187,13 @@ async fn until_ended(
             Wish::Drain => {
                 tracing::info!("draining");
                 services.readiness.set_draining();
-                return Ok(leave(services, front, services.drain, signals).await);
+                let requests_cut_off = leave(services, front, services.drain, signals).await;
+                return Ok(End { requests_cut_off, taken_over: false });
             }
             Wish::Stop => {
                 let _ = front.stop.send(true);
                 tracing::info!("gateway is down");
-                return Ok(services.connections.requests());
+                return Ok(End { requests_cut_off: services.connections.requests(), taken_over: false });
             }
         }
     }

@@ -1,13 +1,11 @@
 //! SIGHUP: the whole new table or nothing.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::whole_file;
 use crate::audit::{Actor, Audit, Event, EventKind};
 use crate::clock::Clock;
 use crate::config::env::Env;
@@ -148,49 +146,9 @@ impl Reloader {
     }
 
     fn succeeded(&self, text: &str, generation: u64) {
-        if let Err(error) = keep(&self.last_good, text) {
+        if let Err(error) = whole_file::write(&self.last_good, text.as_bytes()) {
             tracing::warn!(file = %self.last_good.display(), %error, "the last good table could not be kept");
         }
         self.handles.metrics.config_loaded(generation, self.clock.wall()); // who sees this may rely on the copy
-    }
-}
-
-/// Writes a file whole or not at all, and so that it survives a power cut. Nothing is done where it says so already.
-fn keep(file: &Path, text: &str) -> io::Result<()> {
-    if std::fs::read(file).is_ok_and(|kept| kept == text.as_bytes()) {
-        return Ok(());
-    }
-    // Named by the process: another one may be taking over, with a table of its own.
-    let temporary = file.with_extension(format!("{}.tmp", std::process::id()));
-    let written = (|| {
-        let mut to = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        to.write_all(text.as_bytes())?;
-        to.sync_all()?;
-        std::fs::rename(&temporary, file)?;
-        match file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            Some(folder) => File::open(folder)?.sync_all(),
-            None => Ok(()),
-        }
-    })();
-    if written.is_err() {
-        let _ = std::fs::remove_file(&temporary);
-    }
-    written
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_kept_file_is_replaced_whole_and_nothing_else_stays_behind() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("routes.last-good.yaml");
-        for text in ["a long first text", "short", "short"] {
-            keep(&file, text).unwrap();
-            assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
-        }
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-        assert!(keep(&folder.path().join("no/file"), "x").is_err());
     }
 }

@@ -12,30 +12,32 @@ use tokio::runtime::Handle;
 
 use super::Start;
 use super::connection_guard::{self, Guarded};
+use super::kept_limits;
 use super::keys::{self, Keys};
 use super::reload::Reloader;
 use super::shutdown::Drain;
 use super::store;
 use crate::accounts::{Accounts, AccountsConfig, HashCost, KeyRing};
+use crate::api::limits_control::LimitsControl;
 use crate::api::{GatewayInfo, Pages, Readiness, Store};
 use crate::audit::{Audit, AuditConfig, SPOOL_NAME};
 use crate::clock::Clock;
 use crate::config::settings::{LogSink, Settings, TokenSecret};
 use crate::filters::catalog::FilterHandles;
-use crate::filters::rate_limit::buckets::Buckets;
+use crate::limits::flood_guard::FloodGuardState;
+use crate::limits::{Buckets, Limits, Rules};
 use crate::model::retry::MAX_RETRIES;
 use crate::proxy::connections::{ConnectionLimits, Connections};
 use crate::proxy::{BodyBudget, Gateway, HeadLimits};
-use crate::snapshot::flood_guard::FloodGuardState;
 use crate::snapshot::{Handles, Live};
-use crate::store::redis::{NAME as REDIS, RedisIdempotency, RedisThrottle, SharedRedis};
+use crate::store::redis::{NAME as REDIS, RedisIdempotency, RedisLimits, RedisThrottle, SharedRedis};
 use crate::store::{IdempotencyBounds, IdempotencyStore, IdentityStore, LocalIdempotency};
 use crate::telemetry::access_log::{AccessLog, Sink};
-use crate::telemetry::metrics::{Metrics, UNMATCHED};
+use crate::telemetry::metrics::{BucketState, Metrics, UNMATCHED};
 use crate::upstream::Registry;
 
-/// Most subjects whose buckets are remembered at once; the idle ones go first.
-const MAX_BUCKETS: usize = 1_000_000;
+/// Most buckets that are kept at once; the idle ones go first. For a million, since they do not spread evenly over shards.
+const MAX_BUCKETS: usize = 1 << 20;
 /// Most addresses the flood guard remembers exactly.
 const MAX_FLOOD_ADDRESSES: usize = 100_000;
 /// Memory for answers to requests with an `Idempotency-Key`, where no Redis keeps them; those that end first go first.
@@ -58,6 +60,8 @@ pub struct Services {
     pub accounts: Arc<Accounts>,
     /// The gateway's own pages.
     pub pages: Arc<Pages>,
+    /// What operators see and change of the limits.
+    pub limits_control: Arc<LimitsControl>,
     /// What `/readyz` says.
     pub readiness: Arc<Readiness>,
     /// Client connections.
@@ -70,6 +74,7 @@ pub struct Services {
     pub access_log: Arc<AccessLog>,
     /// How to drain.
     pub drain: Drain,
+    rules: Arc<Rules>,
     clock: Clock,
     settings: Settings,
     side_socket: String,
@@ -87,7 +92,8 @@ impl Services {
         let store = store::open(&start.data_dir, database, store::tables(database), &clock).await?;
         let trail = audit_config(&settings, &start.data_dir);
         let audit = Audit::start(store.clone(), &trail, clock.clone(), &metrics, &runtime)?;
-        let accounts = open_accounts(store, &settings, ring, clock.clone(), metrics.clone(), audit.clone()).await?;
+        let accounts =
+            open_accounts(store.clone(), &settings, ring, clock.clone(), metrics.clone(), audit.clone()).await?;
         accounts.spawn_background(&runtime);
         let shared = open_redis(&settings, &runtime, &metrics)?;
         if let Some(shared) = &shared {
@@ -95,20 +101,32 @@ impl Services {
             accounts.share_throttle(Arc::new(RedisThrottle::new(shared.clone(), common_secret(&settings))));
         }
         let idempotency = idempotency_store(shared.as_ref(), &settings, &runtime, &clock, &metrics)?;
-        let filters = filter_handles(&accounts, idempotency, &metrics);
+        let limits = rate_limits(shared.as_ref(), start, &runtime, (&metrics, &clock));
+        limits.rules().follow(store, clock.clone(), metrics.limit_rules(), &runtime).await;
+        let filters = filter_handles(&accounts, limits.clone(), idempotency, &metrics);
+        let limits_control = limits_control(limits.clone(), &audit, &clock);
+        watch_buckets(&limits_control, &metrics);
         let registry = Registry::new(clock.clone(), runtime, metrics.clone());
-        let reloader = reloader(start, filters, &registry, &metrics, &clock, &audit);
+        let flood = limits_control.flood.clone();
+        let reloader = reloader(start, (filters, flood), &registry, &metrics, &clock, &audit);
         let live = Arc::new(reloader.start(start.last_good)?);
         let pages = Pages::new(live.clone(), registry.clone(), metrics.clone(), clock.clone(), info(&settings));
         let access_log = AccessLog::start(&sink(&settings.log.access), metrics.log_lines_dropped())?;
         Ok(Services {
             live,
+            rules: limits.rules().clone(),
             reloader,
             keys: Keys::new(keys, accounts.authenticator(), audit.clone()),
             readiness: Readiness::new(registry, stores(accounts.clone(), shared)),
             accounts,
             pages,
-            connections: Connections::new(clock.clone(), limits(&settings), metrics.connections()),
+            limits_control,
+            connections: Connections::new(
+                clock.clone(),
+                connection_limits(&settings),
+                &settings.trusted_proxies,
+                metrics.connections(),
+            ),
             metrics,
             audit,
             access_log: Arc::new(access_log),
@@ -121,6 +139,13 @@ impl Services {
             settings,
             side_socket: side_socket.to_str().context("the data folder's path must be UTF-8")?.to_owned(),
         })
+    }
+
+    /// Writes the buckets down for the next start, where that is asked for.
+    pub fn keep_limits(&self, data_dir: &Path) {
+        if self.settings.limits.persist {
+            kept_limits::keep(data_dir, &self.limits_control.limits, &self.clock);
+        }
     }
 
     /// The proxy, as Pingora hosts it.
@@ -136,6 +161,8 @@ impl Services {
             live: self.live.clone(),
             connections: self.connections.clone(),
             metrics: self.metrics.clone(),
+            rules: self.rules.clone(),
+            blocked: self.metrics.blocked_requests(),
             unmatched: self.metrics.route(UNMATCHED),
             access_log: self.access_log.clone(),
             audit: self.audit.clone(),
@@ -160,16 +187,47 @@ impl Services {
 /// Process state of the filters.
 fn filter_handles(
     accounts: &Accounts,
+    limits: Arc<Limits>,
     idempotency: Arc<dyn IdempotencyStore>,
     metrics: &Arc<Metrics>,
 ) -> FilterHandles {
     FilterHandles {
         authenticator: accounts.authenticator(),
         api_keys: accounts.api_keys(),
-        buckets: Arc::new(Buckets::new(MAX_BUCKETS)),
+        limits,
         idempotency,
         metrics: metrics.clone(),
     }
+}
+
+/// Who counts: all replicas together in the Redis that they share, else this process alone; with the buckets of the last
+/// run, where they are kept.
+fn rate_limits(
+    shared: Option<&Arc<SharedRedis>>,
+    start: &Start,
+    runtime: &Handle,
+    (metrics, clock): (&Metrics, &Clock),
+) -> Arc<Limits> {
+    let limits = match shared {
+        Some(shared) => shared_limits(shared, start.settings.redis.replicas, runtime, (metrics, clock)),
+        None => Limits::local(MAX_BUCKETS),
+    };
+    if start.settings.limits.persist {
+        kept_limits::restore(&start.data_dir, &limits, clock);
+    }
+    Arc::new(limits)
+}
+
+fn shared_limits(
+    shared: &Arc<SharedRedis>,
+    replicas: u32,
+    runtime: &Handle,
+    (metrics, clock): (&Metrics, &Clock),
+) -> Limits {
+    let store = Arc::new(RedisLimits::new(shared.clone()));
+    let limits = Limits::shared(MAX_BUCKETS, store, replicas, metrics.shared_limits(), clock.clone());
+    limits.watch_store(runtime);
+    limits
 }
 
 /// Where keys and answers are: in the Redis that replicas share, else in this process.
@@ -189,21 +247,35 @@ fn idempotency_store(
     Ok(Arc::new(LocalIdempotency::new(clock.clone(), KEPT_ANSWERS, told)?))
 }
 
+/// The buckets of the process, as operators reach them.
+fn limits_control(limits: Arc<Limits>, audit: &Audit, clock: &Clock) -> Arc<LimitsControl> {
+    Arc::new(LimitsControl {
+        limits,
+        flood: Arc::new(FloodGuardState::new(MAX_FLOOD_ADDRESSES)),
+        audit: audit.clone(),
+        clock: clock.clone(),
+    })
+}
+
+fn watch_buckets(control: &Arc<LimitsControl>, metrics: &Metrics) {
+    let (limits, flood) = (control.limits.clone(), control.flood.clone());
+    let state = |table, buckets: &Buckets| {
+        let (held, evicted) = (buckets.len(), buckets.evicted_early());
+        BucketState { table, buckets: held, evicted }
+    };
+    metrics.watch_buckets(move || vec![state("policies", limits.buckets()), state("flood_guard", flood.buckets())]);
+}
+
 /// What loads tables, with the handles that outlive them.
 fn reloader(
     start: &Start,
-    filters: FilterHandles,
+    (filters, flood): (FilterHandles, Arc<FloodGuardState>),
     registry: &Arc<Registry>,
     metrics: &Arc<Metrics>,
     clock: &Clock,
     audit: &Audit,
 ) -> Reloader {
-    let handles = Handles {
-        filters,
-        flood: Arc::new(FloodGuardState::new(MAX_FLOOD_ADDRESSES)),
-        registry: registry.clone(),
-        metrics: metrics.clone(),
-    };
+    let handles = Handles { filters, flood, registry: registry.clone(), metrics: metrics.clone() };
     let last_good = start.data_dir.join("routes.last-good.yaml");
     Reloader::new(start.routes.clone(), last_good, start.env.clone(), handles, clock.clone(), audit.clone())
 }
@@ -218,7 +290,7 @@ fn info(settings: &Settings) -> GatewayInfo {
     }
 }
 
-fn limits(settings: &Settings) -> ConnectionLimits {
+fn connection_limits(settings: &Settings) -> ConnectionLimits {
     let listen = &settings.listen;
     ConnectionLimits {
         total: listen.max_connections,

@@ -1,4 +1,4 @@
-//! The gateway's own pages and `/auth` on the Unix socket, and the probes on the admin listener.
+//! The gateway's own pages, `/auth` and the command line's questions on the Unix socket, and the probes on the admin listener.
 
 use std::sync::Arc;
 
@@ -10,12 +10,13 @@ use tokio::sync::watch;
 use super::services::Services;
 use crate::api;
 
-/// Answers pages and `/auth`, for the proxy only, until the process ends: requests that are drained need them.
+/// Answers pages and `/auth`, for the proxy, and the command line, until the process ends: requests that are drained need them.
 pub fn serve_pages(listener: UnixListener, services: &Arc<Services>) {
     let (pages, accounts) = (services.pages.clone(), services.accounts.clone());
     let router = api::router(pages.clone())
         .merge(api::auth::router(accounts.clone()))
-        .merge(api::api_keys::router(accounts, pages));
+        .merge(api::api_keys::router(accounts, pages))
+        .merge(api::limits_control::router(services.limits_control.clone()));
     spawn(listener, router, std::future::pending());
 }
 

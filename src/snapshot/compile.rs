@@ -7,13 +7,13 @@ use http::Uri;
 use http::uri::PathAndQuery;
 
 use super::Snapshot;
-use super::flood_guard::{FloodGuard, FloodGuardState};
 use super::route::{Aggregate, Destination, Part, Route, UpstreamPath};
 use crate::config::problem::{Problem, Problems};
 use crate::config::routes::Checked;
 use crate::config::spec::{Builtin, DefaultsSpec, DestinationSpec, PartSpec, PoolSpec, RouteSpec, RoutesSpec};
 use crate::filters::body::BodyRules;
 use crate::filters::catalog::{self, FilterHandles};
+use crate::limits::flood_guard::{FloodGuard, FloodGuardState};
 use crate::model::cors::CorsPolicy;
 use crate::model::endpoint::Endpoint;
 use crate::model::route_table::PathPattern;

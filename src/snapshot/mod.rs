@@ -1,7 +1,6 @@
 //! The compiled table ([`Snapshot`]) and the one pointer through which it is published ([`Live`]).
 
 mod compile;
-pub mod flood_guard;
 mod route;
 
 use std::collections::BTreeMap;
@@ -14,10 +13,10 @@ pub use compile::{Handles, compile};
 pub use route::{Aggregate, Destination, Matched, Part, Route, UpstreamPath};
 
 use crate::config::spec::RoutesSpec;
+use crate::limits::flood_guard::FloodGuard;
 use crate::model::cors::CorsPolicy;
 use crate::model::route_table::{Lookup, RouteTable};
 use crate::upstream::Pool;
-use flood_guard::FloodGuard;
 
 /// One generation of the table. Immutable; a request holds one from its first byte to its log line.
 pub struct Snapshot {

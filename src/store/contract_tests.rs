@@ -9,7 +9,7 @@ use crate::model::role::Role;
 use crate::testkit::servers::Database;
 use uuid::Uuid;
 
-fn new_user(name: &str) -> NewUser {
+pub(super) fn new_user(name: &str) -> NewUser {
     NewUser {
         email_key: format!("{name}@example.com"),
         email: format!("{name}@Example.com"),

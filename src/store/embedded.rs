@@ -5,6 +5,7 @@
 
 mod api_keys;
 mod audit;
+mod limit_rules;
 mod open;
 mod revocations;
 mod rows;
@@ -17,15 +18,16 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use ipnet::IpNet;
 use rusqlite::Connection;
 use rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::{
-    ApiKey, ApiKeyStore, AuditEntry, AuditHead, AuditRecord, AuditStore, Changed, Credentials, IdentityStore,
-    NewApiKey, NewSession, NewUser, Revocation, RevocationStore, Revoked, Session, SessionStore, StoreError,
-    UsableApiKey, User, UserChange, UserStore,
+    AddressBlock, ApiKey, ApiKeyStore, AuditEntry, AuditHead, AuditRecord, AuditStore, Changed, Credentials,
+    IdentityStore, LimitOverride, LimitRuleStore, LimitRules, NewApiKey, NewSession, NewUser, Revocation,
+    RevocationStore, Revoked, Session, SessionStore, StoreError, UsableApiKey, User, UserChange, UserStore,
 };
 use crate::model::identity::{ApiKeyId, SessionId, UserId};
 
@@ -199,6 +201,31 @@ impl ApiKeyStore for EmbeddedStore {
     async fn touch_api_keys(&self, used: &[(ApiKeyId, i64)]) -> Result<(), StoreError> {
         let used = used.to_vec();
         self.call(move |connection| api_keys::touch(connection, &used)).await
+    }
+}
+
+#[async_trait]
+impl LimitRuleStore for EmbeddedStore {
+    async fn put_override(&self, new: LimitOverride) -> Result<(), StoreError> {
+        self.call(move |connection| limit_rules::put_override(connection, &new, rand::random())).await
+    }
+
+    async fn remove_override(&self, user: UserId, policy: &str, now_s: i64) -> Result<bool, StoreError> {
+        let policy = policy.to_owned();
+        self.call(move |connection| limit_rules::remove_override(connection, user, &policy, now_s, rand::random()))
+            .await
+    }
+
+    async fn put_block(&self, new: AddressBlock) -> Result<(), StoreError> {
+        self.call(move |connection| limit_rules::put_block(connection, &new, rand::random())).await
+    }
+
+    async fn remove_block(&self, network: IpNet, now_s: i64) -> Result<bool, StoreError> {
+        self.call(move |connection| limit_rules::remove_block(connection, network, now_s, rand::random())).await
+    }
+
+    async fn limit_rules(&self, known: Option<i64>, now_s: i64) -> Result<Option<LimitRules>, StoreError> {
+        self.call(move |connection| limit_rules::read(connection, known, now_s)).await
     }
 }
 

@@ -1,10 +1,14 @@
-//! Durable state behind traits: accounts, sessions, revocations, API keys, the audit trail. Owns how they are kept,
-//! not what they mean: no password, token or rotation rule belongs here.
+//! Durable state behind traits: accounts, sessions, revocations, API keys, what operators decided about limits, the
+//! audit trail. Owns how they are kept, not what they mean: no password, token or rotation rule belongs here.
 
 mod api_keys;
 mod audit;
 pub mod embedded;
 mod idempotency;
+mod limit_rules;
+mod limits;
+#[cfg(test)]
+pub(crate) mod limits_model;
 mod local_idempotency;
 mod local_throttle;
 pub mod postgres;
@@ -16,6 +20,8 @@ mod users;
 
 #[cfg(test)]
 mod contract_tests;
+#[cfg(test)]
+mod limit_rules_tests;
 
 use std::path::PathBuf;
 
@@ -26,6 +32,8 @@ pub use audit::{AuditEntry, AuditHash, AuditHead, AuditRecord, AuditStore, chain
 pub use idempotency::{
     Begun, Caller, Ending, Fingerprint, IdempotencyStore, Kept, KeyScope, ScopeHasher, ScopeId, Ticket,
 };
+pub use limit_rules::{AddressBlock, LimitOverride, LimitRuleStore, LimitRules, MAX_BLOCKS, MAX_OVERRIDES};
+pub use limits::{Charge, Found, KeptBucket, SharedLimits};
 pub use local_idempotency::{IdempotencyBounds, LocalIdempotency};
 pub use local_throttle::LocalThrottle;
 pub use revocations::{Revocation, RevocationStore, Revoked};
@@ -63,6 +71,14 @@ pub enum StoreError {
     /// Something else was there first: the address has an account, or the account changed meanwhile.
     #[error("identity store: conflict")]
     Conflict,
+    /// It has as many of them as it keeps at once.
+    #[error("identity store: it has {most} {what} in force, which is the most; take others away first")]
+    Full {
+        /// How many that are.
+        most: u32,
+        /// Of what.
+        what: &'static str,
+    },
     /// It holds a value that it should not be able to hold.
     #[error("identity store: unreadable value in {0}")]
     Unreadable(&'static str),
@@ -70,7 +86,9 @@ pub enum StoreError {
 
 /// Everything about identity, kept in one place, so that one transaction can change several of its parts.
 #[async_trait]
-pub trait IdentityStore: UserStore + SessionStore + RevocationStore + ApiKeyStore + AuditStore {
-    /// Forgets sessions past their absolute end and revocations that no longer matter.
+pub trait IdentityStore:
+    UserStore + SessionStore + RevocationStore + ApiKeyStore + LimitRuleStore + AuditStore
+{
+    /// Forgets sessions past their absolute end, revocations that no longer matter, and overrides and blocks that ended.
     async fn purge(&self, now_ms: i64) -> Result<(), StoreError>;
 }

@@ -16,9 +16,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("audit", &["model", "clock", "telemetry", "store"]),
     ("accounts", &["model", "clock", "telemetry", "store", "audit"]),
     ("upstream", &["model", "clock", "telemetry", "store", "spec"]),
-    ("filters", &["model", "clock", "telemetry", "store", "accounts", "upstream", "spec"]),
+    ("limits", &["model", "clock", "telemetry", "store", "spec"]),
+    ("filters", &["model", "clock", "telemetry", "store", "accounts", "upstream", "limits", "spec"]),
     ("config", &["model", "clock", "spec"]),
-    ("snapshot", &["model", "clock", "telemetry", "store", "accounts", "upstream", "filters", "config", "spec"]),
+    (
+        "snapshot",
+        &["model", "clock", "telemetry", "store", "accounts", "upstream", "limits", "filters", "config", "spec"],
+    ),
     ("proxy", BELOW_SERVER),
     ("api", BELOW_SERVER),
     (
@@ -31,6 +35,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "audit",
             "accounts",
             "upstream",
+            "limits",
             "filters",
             "config",
             "spec",
@@ -50,13 +55,25 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// What the two request-side rooms may use; neither uses the other.
-const BELOW_SERVER: &[&str] =
-    &["model", "clock", "telemetry", "store", "audit", "accounts", "upstream", "filters", "config", "spec", "snapshot"];
+const BELOW_SERVER: &[&str] = &[
+    "model",
+    "clock",
+    "telemetry",
+    "store",
+    "audit",
+    "accounts",
+    "upstream",
+    "limits",
+    "filters",
+    "config",
+    "spec",
+    "snapshot",
+];
 
 /// For each package, the places that may name it.
 const HOMES: &[(&str, &[&str])] = &[
     ("pingora_load_balancing", &["upstream/"]),
-    ("pingora_limits", &["snapshot/"]),
+    ("pingora_limits", &["limits/"]),
     ("pingora_proxy", &["proxy/", "server/"]),
     ("ed25519_dalek", &["accounts/keys/"]),
     ("p256", &["accounts/keys/"]),

@@ -135,7 +135,7 @@ async fn without_init_db_the_tables_are_made_by_a_command() {
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1), "{said}");
     assert!(said.contains("has no tables of the gateway") && said.contains("ssm-gateway migrate"), "{said}");
-    for expected in ["from version 0 to 1", "has version 1 already"] {
+    for expected in ["from version 0 to 2", "has version 2 already"] {
         let done = run_in(&folder, &["migrate"], &config);
         let told = String::from_utf8_lossy(&done.stdout).into_owned();
         assert!(done.status.success() && told.contains(expected), "{told}{}", String::from_utf8_lossy(&done.stderr));

@@ -4,7 +4,9 @@ use serde_json::{Map, Value, json};
 
 use super::{schemas, service};
 use crate::api::status::access;
-use crate::config::spec::{Audience, AuthSpec, AuthWord, Builtin, PartFailure, RouteSpec, RoutesSpec};
+use crate::config::spec::{
+    Audience, AuthSpec, AuthWord, Builtin, LimitSpec, LimitUse, PartFailure, RouteSpec, RoutesSpec,
+};
 
 /// The operation object.
 pub(super) fn operation(spec: &RoutesSpec, route: &RouteSpec, method: &str, tag: &str) -> Value {
@@ -74,14 +76,24 @@ fn description(spec: &RoutesSpec, route: &RouteSpec) -> Option<String> {
 }
 
 fn limits(spec: &RoutesSpec, route: &RouteSpec) -> Vec<String> {
-    let names = route.limits.as_ref().unwrap_or(&spec.defaults.limits);
-    names
-        .iter()
-        .map(|name| match spec.limits.get(name).and_then(|limit| limit.rate) {
-            Some(rate) => format!("{name} ({rate})"),
-            None => name.clone(),
-        })
-        .collect()
+    let uses = route.limits.as_ref().unwrap_or(&spec.defaults.limits);
+    let known = uses.iter().filter_map(|each| Some((each, spec.limits.get(each.policy())?)));
+    known.filter(|(_, limit)| !limit.shadow).map(|(each, limit)| described(each, limit)).collect()
+}
+
+/// `exports (5/h, 3 tokens a request, 2 at once)`.
+fn described(each: &LimitUse, limit: &LimitSpec) -> String {
+    let rated = limit.rate.is_some() || limit.roles.is_some();
+    let cost = Some(each.cost().unwrap_or(limit.cost)).filter(|cost| rated && *cost != 1);
+    let facts: Vec<String> = [
+        limit.rate.map(|rate| rate.to_string()),
+        cost.map(|cost| format!("{cost} tokens a request")),
+        limit.in_flight.map(|most| format!("{most} at once")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if facts.is_empty() { each.policy().to_owned() } else { format!("{} ({})", each.policy(), facts.join(", ")) }
 }
 
 fn security(access: &AuthSpec) -> Value {

@@ -6,16 +6,19 @@ use super::*;
 use crate::api::tests::table;
 
 fn made() -> (RoutesSpec, Value) {
-    let info = GatewayInfo {
+    let spec = table();
+    let document = document(&spec, &info());
+    (spec, document)
+}
+
+fn info() -> GatewayInfo {
+    GatewayInfo {
         name: "supersmartmatch-gateway".into(),
         version: "9.9.9".into(),
         environment: "testing".into(),
         debug: false,
         metrics_enabled: true,
-    };
-    let spec = table();
-    let document = document(&spec, &info);
-    (spec, document)
+    }
 }
 
 #[test]
@@ -161,4 +164,19 @@ fn pages_about_accounts_say_what_they_take_and_refuse() {
     assert_eq!(change["properties"]["is_active"]["type"], "boolean");
     assert_eq!(schemas["Sessions"]["properties"]["sessions"]["items"]["$ref"], "#/components/schemas/Session");
     assert_eq!(schemas["PasswordChangeRequest"]["required"], json!(["current_password", "new_password"]));
+}
+
+#[test]
+fn limits_are_told_but_for_shadows() {
+    let text = "version: 1\npools: { a: { targets: ['http://a:1'] } }\nlimits:\n  \
+        plain: { by: user, rate: 5/h }\n  dear: { by: user, rate: 9/h, cost: 2, in_flight: 3 }\n  \
+        once: { by: user, in_flight: 1 }\n  dark: { by: user, rate: 1/h, shadow: true }\nroutes:\n\
+        - { name: all, match: { path: /x, methods: [GET] }, to: { pool: a }, limits: [plain, { policy: dear, cost: 4 }, once, dark] }\n\
+        - { name: none, match: { path: /y, methods: [GET] }, to: { pool: a }, limits: [dark] }\n";
+    let checked = crate::config::routes::parse("f", text, &crate::config::env::Env::default()).unwrap();
+    let document = document(&checked.spec, &info());
+    let (all, none) = (&document["paths"]["/x"]["get"], &document["paths"]["/y"]["get"]);
+    let expected = "Limits: plain (5/h), dear (9/h, 4 tokens a request, 3 at once), once (1 at once).";
+    assert_eq!((&all["description"], all["responses"].get("429").is_some()), (&json!(expected), true));
+    assert_eq!((none.get("description"), none["responses"].get("429")), (None, None));
 }

@@ -5,6 +5,7 @@ mod balance;
 mod breaker;
 mod destination;
 mod idempotency;
+mod limits;
 mod overlap;
 mod path;
 mod pools;
@@ -15,8 +16,10 @@ mod transport;
 
 use std::collections::HashSet;
 
+pub use limits::is_policy_name;
+
 use super::report::Report;
-use super::spec::{RouteSpec, RoutesSpec};
+use super::spec::{LimitUse, RouteSpec, RoutesSpec};
 use crate::model::route_table::RouteTable;
 
 /// Checks everything and builds the table of paths; its values are indices into `spec.routes`.
@@ -25,7 +28,7 @@ pub fn check(spec: &RoutesSpec, report: &mut Report) -> RouteTable<usize> {
         report.add("version", format!("this program reads version 1, not {}", spec.version));
     }
     pools::check(spec, report);
-    pools::check_limits(spec, report);
+    limits::check(spec, report);
     pools::check_cors(spec, report);
     route::check_defaults(spec, report);
     route::check_names(spec, report);
@@ -35,7 +38,7 @@ pub fn check(spec: &RoutesSpec, report: &mut Report) -> RouteTable<usize> {
     overlap::table(spec, report)
 }
 
-/// What is not wrong, but probably not meant either: pools and policies that nothing uses.
+/// What is not wrong, but probably not meant either: pools and policies that nothing uses, groups that nothing is in.
 pub fn unused<'s>(spec: &'s RoutesSpec, report: &mut Report) {
     let parts = |route: &'s RouteSpec| route.to.aggregate.iter().flat_map(|aggregate| aggregate.parts.values());
     let pools = |route: &'s RouteSpec| route.to.pool.iter().chain(parts(route).map(|part| &part.pool));
@@ -44,8 +47,9 @@ pub fn unused<'s>(spec: &'s RoutesSpec, report: &mut Report) {
         report.add(format!("pools.{pool}"), "no route goes to this pool");
     }
     let named = spec.routes.iter().filter_map(|route| route.limits.as_ref()).flatten();
-    let used: HashSet<&String> = named.chain(&spec.defaults.limits).collect();
-    for limit in spec.limits.keys().filter(|name| !used.contains(name)) {
+    let used: HashSet<&str> = named.chain(&spec.defaults.limits).map(LimitUse::policy).collect();
+    for limit in spec.limits.keys().filter(|name| !used.contains(name.as_str())) {
         report.add(format!("limits.{limit}"), "no route has this policy");
     }
+    limits::without_group(spec, report);
 }

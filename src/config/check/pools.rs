@@ -1,4 +1,4 @@
-//! Checks of `pools`, `limits` and `cors`.
+//! Checks of `pools` and `cors`.
 
 use std::collections::{HashMap, HashSet};
 
@@ -101,21 +101,6 @@ pub(super) fn positive(path: String, span: Span, report: &mut Report) {
 pub(super) fn at_least_one(path: String, count: u32, report: &mut Report) {
     if count == 0 {
         report.add(path, "must be at least 1");
-    }
-}
-
-/// Checks all limit policies.
-pub(super) fn check_limits(spec: &RoutesSpec, report: &mut Report) {
-    for (name, limit) in &spec.limits {
-        let at = format!("limits.{name}");
-        if !is_name(name, '-') {
-            report.add(&*at, "a policy's name has lower-case letters, digits and `-`, at most 64");
-        }
-        match (&limit.rate, &limit.roles) {
-            (Some(_), Some(_)) => report.add(&*at, "give `rate` or `roles`, not both"),
-            (None, None) => report.add(&*at, "give `rate` (the same for everybody) or `roles` (a rate per role)"),
-            _ => {}
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use http::HeaderValue;
 use super::idempotency;
 use super::pools::positive;
 use super::text::{is_media_type, is_name};
-use super::{destination, path};
+use super::{destination, limits, path};
 use crate::config::problem::did_you_mean;
 use crate::config::report::Report;
 use crate::config::spec::{AuthSpec, AuthWord, RevocationSpec, RouteSpec, RoutesSpec};
@@ -26,7 +26,7 @@ const LONGEST_BOUND: Duration = Duration::from_secs(365 * 86_400);
 /// Checks `defaults`.
 pub(super) fn check_defaults(spec: &RoutesSpec, report: &mut Report) {
     auth("defaults.auth", &spec.defaults.auth, report);
-    limits(spec, "defaults.limits", &spec.defaults.limits, report);
+    limits::check_list(spec, "defaults.limits", &spec.defaults.limits, report);
     positive("defaults.timeout".to_owned(), spec.defaults.timeout, report);
 }
 
@@ -61,9 +61,7 @@ pub(super) fn check(spec: &RoutesSpec, route: &RouteSpec, index: usize, report: 
     revocation(spec, route, &at, report);
     idempotency::check(route, &at, report);
     websocket(route, &at, report);
-    if let Some(names) = &route.limits {
-        limits(spec, &format!("{at}.limits"), names, report);
-    }
+    limits::check_route(spec, route, &at, report);
     if let Some(timeout) = route.timeout {
         positive(format!("{at}.timeout"), timeout, report);
     }
@@ -166,16 +164,4 @@ fn websocket(route: &RouteSpec, at: &str, report: &mut Report) {
         report.add(format!("{at}.websocket"), "only for GET routes to a pool: others are never upgraded");
     }
     positive(format!("{at}.websocket.idle"), spec.idle, report);
-}
-
-fn limits(spec: &RoutesSpec, at: &str, names: &[String], report: &mut Report) {
-    let mut seen = HashSet::new();
-    for (index, name) in names.iter().enumerate() {
-        let at = format!("{at}[{index}]");
-        if !spec.limits.contains_key(name) {
-            report.unknown(at, ("limit", "limits"), name, spec.limits.keys().map(String::as_str));
-        } else if !seen.insert(name) {
-            report.add(at, format!("{name:?} stands here twice"));
-        }
-    }
 }

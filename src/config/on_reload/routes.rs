@@ -25,6 +25,7 @@ declare! {
         version: Swap,
         pools: Keeps(POOL),
         limits: Keeps(BUCKETS),
+        limit_headers: Keys,
         flood_guard: Keys,
         cors: Keys,
         defaults: Keys,
@@ -110,11 +111,25 @@ declare! {
         rate: Keeps(BUCKETS),
         roles: Keys,
         burst: Keeps(BUCKETS),
+        cost: Swap,
+        in_flight: Keeps("requests in flight, by policy, route and subject"),
+        shadow: Keeps(BUCKETS),
+        sharing: Keeps("buckets where they were: a policy that is shared from now on, or no longer, has new ones"),
+        on_store_failure: Swap,
+    }
+    SubjectHeaderSpec at "limits.NAME.by" {
+        header: Keeps("nothing: buckets belong to a subject"),
     }
     RoleRates at "limits.NAME.roles" {
+        anonymous: Keeps(BUCKETS),
         candidat: Keeps(BUCKETS),
         recruteur: Keeps(BUCKETS),
         admin: Keeps(BUCKETS),
+    }
+    LimitHeadersSpec at "limit_headers" {
+        ietf: Swap,
+        x_ratelimit: Swap,
+        jitter: Swap,
     }
     FloodGuardSpec at "flood_guard" {
         rate: Keeps("what each address has spent, by address"),
@@ -138,6 +153,7 @@ declare! {
         auth: Swap,
         revocation: Swap,
         limits: Keeps(BUCKETS),
+        group: Keeps("nothing: buckets belong to a group, or to a route that has none"),
         timeout: Swap,
         retries: Swap,
         body: Keys,
@@ -147,6 +163,10 @@ declare! {
         idempotency: Keys,
         websocket: Keys,
         summary: Swap,
+    }
+    LimitCostSpec at "routes[].limits[]" {
+        policy: Keeps(BUCKETS),
+        cost: Swap,
     }
     IdempotencySpec at "routes[].idempotency" {
         ttl: Keeps(ANSWERS),

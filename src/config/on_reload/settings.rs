@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::OnReload::{Keys, Restart};
 use super::declare;
 use crate::config::settings::{
-    Admin, Audit, Database, Drain, Listen, Log, Passwords, Redis, Settings, TokenSecret, Tokens,
+    Admin, Audit, Database, Drain, Limits, Listen, Log, Passwords, Redis, Settings, TokenSecret, Tokens,
 };
 use crate::config::settings_spec::*;
 
@@ -27,6 +27,7 @@ declare! {
         database: Keys,
         redis: Keys,
         audit: Keys,
+        limits: Keys,
         drain: Keys,
     }
     ListenSpec at "listen" {
@@ -62,8 +63,9 @@ declare! {
         timeout: Restart,
         start_wait: Restart,
     }
-    RedisSpec at "redis" { prefix: Restart }
+    RedisSpec at "redis" { prefix: Restart, replicas: Restart }
     AuditSpec at "audit" { lines: Restart, retention: Restart, spool_max: Restart }
+    LimitsSpec at "limits" { persist: Restart }
     DrainSpec at "drain" { delay: Restart, grace: Restart, upgrade_wait: Restart }
 }
 
@@ -81,7 +83,7 @@ pub fn changed(old: &Settings, new: &Settings) -> Vec<&'static str> {
     compare!(found, old, new, Settings {
         environment: "environment", debug: "debug", data_dir: "data_dir", threads: "threads",
         trusted_proxies: "trusted_proxies", metrics_enabled: "metrics_enabled",
-    } apart listen, admin, log, tokens, passwords, database, redis, audit, drain);
+    } apart listen, admin, log, tokens, passwords, database, redis, audit, limits, drain);
     compare!(
         found,
         old.listen,
@@ -109,7 +111,7 @@ pub fn changed(old: &Settings, new: &Settings) -> Vec<&'static str> {
         Passwords { parallel_hashes: "passwords.parallel_hashes", queue: "passwords.queue" }
     );
     database(old.database.as_ref(), new.database.as_ref(), &mut found);
-    compare!(found, old.redis, &new.redis, Redis { prefix: "redis.prefix" } apart url);
+    compare!(found, old.redis, &new.redis, Redis { prefix: "redis.prefix", replicas: "redis.replicas" } apart url);
     if !same(old.redis.url.as_ref(), new.redis.url.as_ref()) {
         found.push("REDIS_URL");
     }
@@ -119,6 +121,7 @@ pub fn changed(old: &Settings, new: &Settings) -> Vec<&'static str> {
         &new.audit,
         Audit { lines: "audit.lines", retention: "audit.retention", spool_max: "audit.spool_max" }
     );
+    compare!(found, old.limits, &new.limits, Limits { persist: "limits.persist" });
     compare!(
         found,
         old.drain,

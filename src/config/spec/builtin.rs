@@ -86,6 +86,11 @@ impl Builtin {
         matches!(self, Builtin::Status | Builtin::Health | Builtin::Metrics)
     }
 
+    /// Whether passwords or refresh tokens are tried there: no limit may open up when its store fails.
+    pub const fn takes_passwords(self) -> bool {
+        matches!(self, Builtin::AuthRegister | Builtin::AuthLogin | Builtin::AuthRefresh | Builtin::AuthPassword)
+    }
+
     /// Who may be let to it.
     pub const fn audience(self) -> Audience {
         use Builtin as B;

@@ -4,9 +4,11 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+use jiff::Timestamp;
 
+use crate::config::spec::{IetfForm, LimitHeadersSpec};
 use crate::filters::Edits;
-use crate::model::gcra::{Decision, Outcome, Quota};
+use crate::model::gcra::{Decision, Quota};
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
@@ -15,23 +17,23 @@ const WINDOW: HeaderName = HeaderName::from_static("x-ratelimit-window");
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const STATE: HeaderName = HeaderName::from_static("ratelimit");
 
+/// Digits of the longest `u64`.
+const DIGITS: usize = 20;
+
 /// Where a client stands with one policy, in the figures it is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Standing {
     /// What is left of the rate's count.
     pub(super) remaining: u64,
-    /// Whole seconds until the bucket is whole again, or on a refusal until the request can pass.
-    pub(super) reset_seconds: u64,
+    /// Time until the bucket is whole again, or on a refusal until the request can pass.
+    pub(super) until: Duration,
 }
 
 impl Standing {
-    pub(super) fn of(quota: Quota, decision: &Decision) -> Standing {
-        let until = match decision.outcome {
-            Outcome::Allowed(_) => decision.reset_after,
-            Outcome::Denied(wait) => wait,
-        };
+    /// `wait` is what a refused client is told to wait.
+    pub(super) fn of(quota: Quota, decision: &Decision, wait: Option<Duration>) -> Standing {
         let remaining = decision.remaining.saturating_sub(u64::from(quota.burst()));
-        Standing { remaining, reset_seconds: whole_seconds(until) }
+        Standing { remaining, until: wait.unwrap_or(decision.reset_after) }
     }
 }
 
@@ -40,50 +42,81 @@ fn whole_seconds(time: Duration) -> u64 {
     time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0))
 }
 
+/// The Unix second in which `until` from `now` is over, rounded up.
+fn unix_second(now: Timestamp, until: Duration) -> u64 {
+    let now = Duration::from_micros(u64::try_from(now.as_microsecond()).unwrap_or(0));
+    whole_seconds(now.saturating_add(until))
+}
+
 /// Everything that can be written before a request comes: the policies of a route as one role sees them.
 #[derive(Debug)]
 pub(super) struct Announcement {
-    policies: HeaderValue,
-    lines: Box<[Line]>,
+    /// The value of `RateLimit-Policy`, where it is sent.
+    policies: Option<HeaderValue>,
+    x_ratelimit: bool,
+    /// One for each policy; none for those that clients are not told of.
+    lines: Box<[Option<Line>]>,
 }
 
 #[derive(Debug)]
 struct Line {
-    /// The policy's name as a Structured-Field string (RFC 8941 §3.3.3).
-    quoted: Box<str>,
+    /// What stands in `RateLimit` before the tokens left and before the seconds: `"name";r=` and `;t=`.
+    state: [Box<str>; 2],
     limit: HeaderValue,
     window: HeaderValue,
 }
 
 impl Announcement {
-    pub(super) fn new<'n>(policies: impl Iterator<Item = (&'n str, Quota)>) -> Announcement {
+    pub(super) fn new<'n>(
+        policies: impl Iterator<Item = Option<(&'n str, Quota)>>,
+        headers: &LimitHeadersSpec,
+    ) -> Announcement {
+        let [left, seconds] = parameters(headers.ietf);
         let mut all = String::new();
         let mut lines = Vec::new();
-        for (name, quota) in policies {
+        for announced in policies {
+            let Some((name, quota)) = announced else {
+                lines.push(None);
+                continue;
+            };
             let quoted = quote(name);
             let (limit, window) = (quota.limit(), quota.period().as_secs());
             let separator = if all.is_empty() { "" } else { ", " };
             // Writing to a String cannot fail.
             let _ = write!(all, "{separator}{quoted};q={limit};w={window}");
-            lines.push(Line { quoted: quoted.into(), limit: limit.into(), window: window.into() });
+            let state = [format!("{quoted};{left}=").into(), format!(";{seconds}=").into()];
+            lines.push(Some(Line { state, limit: limit.into(), window: window.into() }));
         }
-        Announcement { policies: text(all), lines: lines.into() }
+        let policies = (headers.ietf != IetfForm::Off).then(|| text(all));
+        Announcement { policies, x_ratelimit: headers.x_ratelimit, lines: lines.into() }
     }
 
-    /// Writes the lines about the policy at `index`.
-    pub(super) fn write(&self, index: usize, standing: Standing, unix_seconds: i64, edits: &mut Edits) {
-        let Some(line) = self.lines.get(index) else { return };
-        let Standing { remaining, reset_seconds } = standing;
-        let reset_at = u64::try_from(unix_seconds).unwrap_or(0).saturating_add(reset_seconds);
-        let mut state = String::with_capacity(line.quoted.len() + 32);
-        let _ = write!(state, "{};r={remaining};t={reset_seconds}", line.quoted);
+    /// Writes the lines about the policy at `index`, at `now`.
+    pub(super) fn write(&self, index: usize, standing: Standing, now: Timestamp, edits: &mut Edits) {
+        let Some(Some(line)) = self.lines.get(index) else { return };
+        let Standing { remaining, until } = standing;
         edits.response.reserve(6);
-        edits.set_response(LIMIT, line.limit.clone());
-        edits.set_response(REMAINING, remaining.into());
-        edits.set_response(RESET, reset_at.into());
-        edits.set_response(WINDOW, line.window.clone());
-        edits.set_response(POLICY, self.policies.clone());
-        edits.set_response(STATE, text(state));
+        if self.x_ratelimit {
+            edits.set_response(LIMIT, line.limit.clone());
+            edits.set_response(REMAINING, remaining.into());
+            edits.set_response(RESET, unix_second(now, until).into());
+            edits.set_response(WINDOW, line.window.clone());
+        }
+        if let Some(policies) = &self.policies {
+            let [left, seconds] = &line.state;
+            let mut state = String::with_capacity(left.len() + seconds.len() + 2 * DIGITS);
+            let _ = write!(state, "{left}{remaining}{seconds}{}", whole_seconds(until));
+            edits.set_response(POLICY, policies.clone());
+            edits.set_response(STATE, text(state));
+        }
+    }
+}
+
+/// Names of what is left and of the seconds that it takes, in `RateLimit`.
+fn parameters(form: IetfForm) -> [&'static str; 2] {
+    match form {
+        IetfForm::Draft10 | IetfForm::Off => ["r", "t"],
+        IetfForm::Draft11 => ["a", "w"],
     }
 }
 

@@ -36,6 +36,7 @@ fn every_code_is_known_by_its_text() {
         R::Validation(Vec::new()),
         R::IdempotencyMismatch,
         R::RateLimited(wait),
+        R::ConcurrencyLimited,
         R::Internal,
         R::BadGateway(name.clone()),
         R::ServiceUnavailable(name.clone(), wait),

@@ -20,6 +20,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0001_identity.sql"),
     include_str!("../../../migrations/sqlite/0002_trust.sql"),
+    include_str!("../../../migrations/sqlite/0003_limit_rules.sql"),
 ];
 
 /// Opens or makes the file and brings it to the current version.

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::super::{Revocation, Revoked, StoreError};
+use super::limit_rules;
 
 /// Writes one fact; the caller's transaction commits it together with its cause. Answers its revision.
 pub(super) fn write(connection: &Connection, revoked: &Revoked, until_s: i64) -> Result<i64, StoreError> {
@@ -32,6 +33,7 @@ pub(super) fn purge(connection: &mut Connection, now_ms: i64) -> Result<(), Stor
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction.execute("DELETE FROM revocations WHERE until_s < ?1", [now_ms.div_euclid(1000)])?;
     transaction.execute("DELETE FROM sessions WHERE ends_at_ms < ?1", [now_ms])?;
+    limit_rules::forget_ended(&transaction, now_ms.div_euclid(1000))?;
     transaction.commit()?;
     Ok(())
 }

@@ -19,7 +19,10 @@ const LOCK: i64 = 0x5353_4D47_6D69_6772;
 const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '120s'; SET LOCAL statement_timeout = 0";
 
 /// In order; the first is version 1. Never edit one that was released.
-const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/postgres/0001_identity.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../../migrations/postgres/0001_identity.sql"),
+    include_str!("../../../migrations/postgres/0002_limit_rules.sql"),
+];
 
 const RECORD: &str = "CREATE TABLE ssm_migrations (
     version    INTEGER     PRIMARY KEY,

@@ -8,6 +8,7 @@ mod adopted_columns;
 mod api_keys;
 mod audit;
 mod facts;
+mod limit_rules;
 mod migrations;
 mod pool;
 mod rows;
@@ -28,12 +29,13 @@ mod tests;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use ipnet::IpNet;
 use secrecy::SecretString;
 
 use super::{
-    ApiKey, ApiKeyStore, AuditEntry, AuditHead, AuditRecord, AuditStore, Changed, Credentials, IdentityStore,
-    NewApiKey, NewSession, NewUser, Revocation, RevocationStore, Revoked, Session, SessionStore, StoreError,
-    UsableApiKey, User, UserChange, UserStore,
+    AddressBlock, ApiKey, ApiKeyStore, AuditEntry, AuditHead, AuditRecord, AuditStore, Changed, Credentials,
+    IdentityStore, LimitOverride, LimitRuleStore, LimitRules, NewApiKey, NewSession, NewUser, Revocation,
+    RevocationStore, Revoked, Session, SessionStore, StoreError, UsableApiKey, User, UserChange, UserStore,
 };
 use crate::clock::Clock;
 use crate::model::identity::{ApiKeyId, SessionId, UserId};
@@ -241,6 +243,30 @@ impl ApiKeyStore for PostgresStore {
 }
 
 #[async_trait]
+impl LimitRuleStore for PostgresStore {
+    async fn put_override(&self, new: LimitOverride) -> Result<(), StoreError> {
+        self.pool.call(move |client| Box::pin(limit_rules::put_override(client, new, rand::random()))).await
+    }
+
+    async fn remove_override(&self, user: UserId, policy: &str, now_s: i64) -> Result<bool, StoreError> {
+        let (policy, stamp) = (policy.to_owned(), rand::random());
+        self.pool.call(move |client| Box::pin(limit_rules::remove_override(client, user, policy, now_s, stamp))).await
+    }
+
+    async fn put_block(&self, new: AddressBlock) -> Result<(), StoreError> {
+        self.pool.call(move |client| Box::pin(limit_rules::put_block(client, new, rand::random()))).await
+    }
+
+    async fn remove_block(&self, network: IpNet, now_s: i64) -> Result<bool, StoreError> {
+        self.pool.call(move |client| Box::pin(limit_rules::remove_block(client, network, now_s, rand::random()))).await
+    }
+
+    async fn limit_rules(&self, known: Option<i64>, now_s: i64) -> Result<Option<LimitRules>, StoreError> {
+        self.pool.call(move |client| Box::pin(limit_rules::read(client, known, now_s))).await
+    }
+}
+
+#[async_trait]
 impl AuditStore for PostgresStore {
     async fn append_audit(&self, entries: Vec<AuditEntry>) -> Result<Vec<AuditRecord>, StoreError> {
         self.pool.call(move |client| Box::pin(audit::append(client, entries))).await
@@ -270,6 +296,6 @@ impl AuditStore for PostgresStore {
 impl IdentityStore for PostgresStore {
     async fn purge(&self, now_ms: i64) -> Result<(), StoreError> {
         while self.pool.call(move |client| Box::pin(sessions::purge(client, now_ms))).await? {}
-        Ok(())
+        self.pool.call(move |client| Box::pin(limit_rules::forget_ended(client, now_ms.div_euclid(1000)))).await
     }
 }

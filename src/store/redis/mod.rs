@@ -1,4 +1,4 @@
-//! What replicas share beside the identity store: messages and, later, counters, in Redis. Never the truth: all of
+//! What replicas share beside the identity store: messages and counters, in Redis. Never the truth: all of
 //! it may be lost at any moment, and whoever asks must know what to do without it.
 //!
 //! Everything that speaks to Redis lives here. The rest of the program sees [`SharedRedis`] and [`Subscription`].
@@ -8,6 +8,7 @@ mod connection;
 mod idempotency;
 mod kept_answer;
 mod kept_key;
+mod limits;
 mod subscription;
 mod throttle;
 
@@ -16,6 +17,7 @@ mod tests;
 
 pub use connection::{RedisProblem, SharedRedis};
 pub use idempotency::RedisIdempotency;
+pub use limits::RedisLimits;
 pub use subscription::{Heard, Subscription};
 pub use throttle::RedisThrottle;
 

@@ -20,6 +20,11 @@ pub(super) struct Families {
     pub(super) circuit_transitions: IntCounterVec,
     pub(super) retries: IntCounterVec,
     pub(super) limit_decisions: IntCounterVec,
+    pub(super) limit_rules: IntGaugeVec,
+    pub(super) blocked_requests: IntCounter,
+    pub(super) limit_answers: IntCounterVec,
+    pub(super) limits_degraded: IntGaugeVec,
+    pub(super) limits_leased: IntGaugeVec,
     pub(super) idempotency: IntCounterVec,
     pub(super) idempotency_evicted: IntCounter,
     pub(super) auth_events: IntCounterVec,
@@ -58,6 +63,18 @@ const CIRCUIT_TRANSITIONS: Title =
     ("gateway_circuit_transitions_total", "Changes of the circuits of targets, by the state they went to.");
 const RETRIES: Title = ("gateway_retries_total", "Retries by how they ended, and those that were not made, by why.");
 const LIMIT_DECISIONS: Title = ("gateway_rate_limit_decisions_total", "Decisions of rate-limit policies.");
+const LIMIT_RULES: Title =
+    ("gateway_limit_rules", "Overrides of limits and blocks of networks in force, as this process knows.");
+const BLOCKED_REQUESTS: Title =
+    ("gateway_blocked_requests_total", "Requests refused because their address is blocked.");
+const LIMIT_ANSWERS: Title = (
+    "gateway_rate_limit_answers_total",
+    "Requests with rate limits where replicas count together, by what answered for their policies.",
+);
+const LIMITS_DEGRADED: Title =
+    ("gateway_rate_limit_degraded", "Whether rate limits go on without the store that replicas share.");
+const LIMITS_LEASED: Title =
+    ("gateway_rate_limit_leased_tokens", "Tokens of shared rate limits that this process took ahead and can spend.");
 const IDEMPOTENCY: Title = ("gateway_idempotency_total", "Requests with an Idempotency-Key, by what became of them.");
 const IDEMPOTENCY_EVICTED: Title =
     ("gateway_idempotency_evicted_total", "Kept answers that were given up before their time.");
@@ -135,6 +152,11 @@ impl Families {
             circuit_transitions: desk.counters(CIRCUIT_TRANSITIONS, &["pool", "target", "to"])?,
             retries: desk.counters(RETRIES, &["pool", "result"])?,
             limit_decisions: desk.counters(LIMIT_DECISIONS, &["policy", "decision"])?,
+            limit_rules: desk.gauges(LIMIT_RULES, &["kind"])?,
+            blocked_requests: desk.counter(BLOCKED_REQUESTS)?,
+            limit_answers: desk.counters(LIMIT_ANSWERS, &["by"])?,
+            limits_degraded: desk.gauges(LIMITS_DEGRADED, &[])?,
+            limits_leased: desk.gauges(LIMITS_LEASED, &[])?,
             idempotency: desk.counters(IDEMPOTENCY, &["route", "result"])?,
             idempotency_evicted: desk.counter(IDEMPOTENCY_EVICTED)?,
             auth_events: desk.counters(AUTH_EVENTS, &["event"])?,

@@ -7,9 +7,11 @@
 //! names that were ever configured. docs/metrics.md describes every name, and a test holds it to that.
 
 mod auth;
+mod buckets;
 mod circuit;
 mod families;
 mod idempotency;
+mod limits;
 mod retries;
 mod revocation;
 mod route;
@@ -31,9 +33,11 @@ use crate::model::access::AccessRecord;
 use crate::model::health::HealthView;
 
 pub use auth::AuthEvent;
+pub use buckets::BucketState;
 pub use circuit::CircuitMetrics;
 use families::Families;
 pub use idempotency::{IdempotencyMetrics, IdempotencyResult};
+pub use limits::{AnsweredBy, LimitMetrics, SharedLimitMetrics};
 pub use retries::RetryResult;
 pub use revocation::{RevocationMessage, RevocationState};
 pub use route::RouteMetrics;
@@ -78,13 +82,13 @@ impl AttemptResult {
     }
 }
 
-/// Counters of one rate-limit policy.
+/// What operators decided about single users and addresses.
 #[derive(Debug, Clone)]
-pub struct LimitMetrics {
-    /// Requests that the policy let pass.
-    pub allowed: Counter,
-    /// Requests that it refused.
-    pub denied: Counter,
+pub struct LimitRuleMetrics {
+    /// Overrides in force, as this process knows.
+    pub overrides: Gauge,
+    /// Blocks in force, as this process knows.
+    pub blocks: Gauge,
 }
 
 /// Counters of the audit trail.
@@ -105,6 +109,7 @@ pub struct Metrics {
     families: Families,
     routes: Mutex<HashMap<String, Arc<RouteMetrics>>>,
     revocations: OnceLock<revocation::Read>,
+    buckets: OnceLock<buckets::Read>,
 }
 
 impl Metrics {
@@ -127,8 +132,12 @@ impl Metrics {
         let process = ProcessCollector::for_self();
         names.extend(prometheus::core::Collector::desc(&process).into_iter().map(|desc| desc.fq_name.clone()));
         registry.register(Box::new(process))?;
-        names.extend(scrape::NAMES.iter().chain(&revocation::NAMES).map(|name| (*name).to_owned()));
-        Ok(Arc::new(Metrics { registry, names, families, routes: Mutex::default(), revocations: OnceLock::new() }))
+        names.extend(
+            scrape::NAMES.iter().chain(&revocation::NAMES).chain(&buckets::NAMES).map(|name| (*name).to_owned()),
+        );
+        let routes = Mutex::default();
+        let (revocations, buckets) = (OnceLock::new(), OnceLock::new());
+        Ok(Arc::new(Metrics { registry, names, families, routes, revocations, buckets }))
     }
 
     /// Names of everything that can appear in the text.
@@ -174,15 +183,25 @@ impl Metrics {
         CircuitMetrics::new(&self.families.circuit_transitions, pool, target)
     }
 
-    /// Counters of the rate-limit policy `name`, to be kept by the limiter.
-    pub fn limit(&self, name: &str) -> LimitMetrics {
-        let decision = |word| self.families.limit_decisions.with_label_values(&[name, word]);
-        LimitMetrics { allowed: decision("allowed"), denied: decision("denied") }
+    /// Gauges of the operators' rules, to be kept by who follows them.
+    pub fn limit_rules(&self) -> LimitRuleMetrics {
+        let kind = |word| self.families.limit_rules.with_label_values(&[word]);
+        LimitRuleMetrics { overrides: kind("override"), blocks: kind("block") }
+    }
+
+    /// The counter of requests from blocked addresses, to be kept by the proxy.
+    pub fn blocked_requests(&self) -> Counter {
+        self.families.blocked_requests.clone()
     }
 
     /// Counts one event of an account, session or token.
     pub fn auth_event(&self, event: AuthEvent) {
         self.families.auth_events.with_label_values(&[event.as_str()]).inc();
+    }
+
+    /// Where each scrape finds how full the tables of rate-limit buckets are; the first one given stays.
+    pub fn watch_buckets(&self, read: impl Fn() -> Vec<BucketState> + Send + Sync + 'static) {
+        let _ = self.buckets.set(Box::new(read));
     }
 
     /// Where each scrape finds what is known of revocations; the first one given stays.
@@ -253,6 +272,9 @@ impl Metrics {
         families.extend(scrape::gather(&health.pools())?);
         if let Some(read) = self.revocations.get() {
             families.extend(revocation::gather(read())?);
+        }
+        if let Some(read) = self.buckets.get() {
+            families.extend(buckets::gather(&read())?);
         }
         families.sort_by(|a, b| a.name().cmp(b.name()));
         let mut text = Vec::with_capacity(64 << 10);

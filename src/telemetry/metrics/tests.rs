@@ -201,11 +201,16 @@ fn everything() -> (Arc<Metrics>, String) {
     let _ = metrics.idempotency("match");
     metrics.circuit("matching", "target-1").count(Circuit::Open);
     metrics.limit("role").denied.inc();
+    metrics.limit_rules().blocks.set(2);
+    metrics.shared_limits().count(AnsweredBy::DeniedMemory);
+    metrics.shared_limits().degraded(true);
+    metrics.shared_limits().leased(7);
     metrics.auth_event(AuthEvent::LoginSuccess);
     metrics.config_loaded(3, Timestamp::UNIX_EPOCH);
     metrics.config_failed();
     metrics.store_up("identity", true);
     metrics.watch_revocations(|| RevocationState { facts: 3, staleness: Duration::from_millis(1_500) });
+    metrics.watch_buckets(|| vec![BucketState { table: "policies", buckets: 5, evicted: 1 }]);
     RevocationMessage::ALL.into_iter().for_each(|result| metrics.revocation_message(result));
     metrics.revocations_subscribed(true);
     metrics.connection_refused("per_address");
@@ -226,6 +231,10 @@ fn every_family_has_help_and_type() {
     assert_eq!(seen, promised);
     assert_has(&text, r#"gateway_circuit_transitions_total{pool="matching",target="target-1",to="open"} 1"#);
     assert_has(&text, r#"gateway_circuit_transitions_total{pool="matching",target="target-1",to="half_open"} 0"#);
+    assert_has(&text, r#"gateway_rate_limit_answers_total{by="denied_memory"} 1"#);
+    assert_has(&text, r#"gateway_rate_limit_answers_total{by="memory"} 0"#);
+    assert_has(&text, "gateway_rate_limit_degraded 1");
+    assert_has(&text, "gateway_rate_limit_leased_tokens 7");
     assert_has(&text, "gateway_config_generation 3");
     assert_has(&text, "gateway_revocations 3");
     assert_has(&text, "gateway_revocation_staleness_seconds 1.5");

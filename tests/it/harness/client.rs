@@ -237,7 +237,12 @@ pub struct RawClient(BufReader<TcpStream>);
 
 impl RawClient {
     pub async fn connect(address: SocketAddr) -> RawClient {
-        RawClient(BufReader::new(soon("a connection", TcpStream::connect(address)).await.expect("a connection")))
+        RawClient::over(soon("a connection", TcpStream::connect(address)).await.expect("a connection"))
+    }
+
+    /// Speaks over what was connected already.
+    pub fn over(stream: TcpStream) -> RawClient {
+        RawClient(BufReader::new(stream))
     }
 
     /// Sends, if the other side still listens.

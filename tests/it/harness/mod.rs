@@ -4,6 +4,7 @@ pub mod beside;
 pub mod client;
 pub mod gateway;
 pub mod http2;
+pub mod limits;
 pub mod origin;
 pub mod page;
 pub mod pki;

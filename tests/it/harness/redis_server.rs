@@ -99,6 +99,11 @@ impl PrivateRedis {
         drop(self.process.take().expect("a running server"));
     }
 
+    /// Sends the server a signal: `STOP`, `CONT`.
+    pub fn signal(&self, name: &str) {
+        self.process.as_ref().expect("a running server").signal(name);
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))

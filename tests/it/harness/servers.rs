@@ -22,7 +22,8 @@ const USUAL: &str = "postgres://postgres@127.0.0.1:5432/postgres";
 pub struct Process(pub Child);
 
 impl Process {
-    fn signal(&self, name: &str) {
+    /// Sends it a signal, by its id.
+    pub fn signal(&self, name: &str) {
         let id = self.0.id().to_string();
         let done = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &id]).status().expect("sh");
         assert!(done.success(), "kill -s {name} {id}");

@@ -20,9 +20,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use pingora_limits::estimator::Estimator;
 
+use super::{Buckets, Check, Policy, Subject};
 use crate::clock::Tick;
 use crate::config::spec::FloodGuardSpec;
-use crate::filters::rate_limit::buckets::{Buckets, Check, Key, NameId, Subject};
 use crate::model::gcra::{Outcome, Quota};
 use crate::model::rejection::Rejection;
 
@@ -35,20 +35,20 @@ const SKETCH: (usize, usize) = (4, 16_384);
 pub struct FloodGuardState {
     sieve: Sieve,
     buckets: Buckets,
-    policy: NameId,
+    policy: Policy,
 }
 
 impl FloodGuardState {
     /// An empty memory with at most `max_entries` exact buckets.
     pub fn new(max_entries: usize) -> FloodGuardState {
         let buckets = Buckets::new(max_entries);
-        let policy = buckets.intern("flood_guard");
+        let policy = Policy::alone("flood_guard", &buckets);
         FloodGuardState { sieve: Sieve::new(), buckets, policy }
     }
 
-    /// How many addresses have an exact bucket.
-    pub fn tracked(&self) -> usize {
-        self.buckets.len()
+    /// The exact buckets.
+    pub fn buckets(&self) -> &Buckets {
+        &self.buckets
     }
 }
 
@@ -124,8 +124,7 @@ impl FloodGuard {
         let quiet = current <= self.threshold;
         // Uncharged so far: at most `threshold` in each window, this request not among them.
         let unseen = previous.min(self.threshold) + current.saturating_sub(1).min(self.threshold);
-        let key = Key { policy: state.policy, route: None, subject };
-        let check = Check { key, quota: self.quota, cost: 1 };
+        let check = Check { policy: &state.policy, subject, quota: self.quota, cost: 1 };
         match state.buckets.decide_seeded(now, check, unseen, quiet).map(|decision| decision.outcome) {
             Some(Outcome::Denied(wait)) => Err(Rejection::RateLimited(wait)),
             Some(Outcome::Allowed(_)) | None => Ok(()),
@@ -177,7 +176,7 @@ mod tests {
         for _ in 0..50 {
             assert!(passes(&guard, "192.0.2.1", &clock));
         }
-        assert_eq!(state.tracked(), 0);
+        assert_eq!(state.buckets().len(), 0);
         hand.advance(Duration::from_micros(1));
         let mut admitted = 50;
         for _ in 0..2_000 {
@@ -195,7 +194,7 @@ mod tests {
             assert!(passes(&guard, &format!("192.0.2.{turn}"), &clock));
             hand.advance(Duration::from_millis(50));
         }
-        assert_eq!(state.tracked(), 0);
+        assert_eq!(state.buckets().len(), 0);
     }
 
     #[test]

@@ -1,0 +1,24 @@
+//! What cases about limits do with a gateway: the `limits` verbs, and what its metrics say of decisions.
+
+use std::process::Output;
+
+use super::Gateway;
+
+/// Runs a `limits` verb.
+pub fn limits(gateway: &Gateway, verb: &[&str]) -> Output {
+    gateway.run_verb(&[&["limits"], verb].concat())
+}
+
+/// A `limits` verb that must do its work; what it said.
+pub fn operate(gateway: &Gateway, verb: &[&str]) -> String {
+    let output = limits(gateway, verb);
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{verb:?}: {said}");
+    said
+}
+
+/// How many requests a policy decided so.
+pub async fn decisions(gateway: &Gateway, policy: &str, decision: &str) -> f64 {
+    let labels = [("policy", policy), ("decision", decision)];
+    gateway.metric("gateway_rate_limit_decisions_total", &labels).await.unwrap_or(0.0)
+}
