@@ -28,6 +28,7 @@ pub(crate) fn prepare(program: &Path, origin: SocketAddr, directory: &Path, pass
     let config = write("gateway.yaml", settings(address, admin, &directory.join("access.log")))?;
     let routes = write("routes.yaml", table(origin))?;
     let data = directory.join("data");
+    std::fs::create_dir(&data)?;
     let program = program.canonicalize().with_context(|| format!("the gateway's program, {}", program.display()))?;
     add_user(&program, &data, directory, password)?;
     let flags = [("--config", config), ("--routes", routes), ("--data-dir", data)];
