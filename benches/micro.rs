@@ -22,13 +22,13 @@ use ssm_gateway::accounts::{
 };
 use ssm_gateway::audit::Audit;
 use ssm_gateway::clock::{Clock, Tick};
-use ssm_gateway::config::spec::{OnStoreFailure, Sharing};
+use ssm_gateway::config::spec::Sharing;
 use ssm_gateway::config::{env::Env, routes};
 use ssm_gateway::filters::Exchange;
 use ssm_gateway::filters::body::BodyRules;
 use ssm_gateway::filters::catalog::{self, FilterHandles};
 use ssm_gateway::limits::flood_guard::{FloodGuard, FloodGuardState};
-use ssm_gateway::limits::{Blocks, Buckets, Check, Limits, Policy, Reach, Subject};
+use ssm_gateway::limits::{Blocks, Buckets, Check, Limits, Policy, PolicyOptions, Scope, Subject};
 use ssm_gateway::model::algorithm::TokenAlgorithm;
 use ssm_gateway::model::balance::{Algorithm, Ask, Member, Order, Plan, Turns};
 use ssm_gateway::model::gcra::Quota;
@@ -92,9 +92,9 @@ fn bucket(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("bucket");
     let buckets = Buckets::new(1_000_000);
     let clock = Clock::system();
-    let how = (false, Sharing::None, OnStoreFailure::Local);
-    let policies = [("match", Reach::Route("match")), ("per-role", Reach::AllRoutes)]
-        .map(|(name, reach)| Policy::new(name, reach, how, &buckets));
+    let options = PolicyOptions { sharing: Sharing::None, ..PolicyOptions::default() };
+    let policies = [("match", Scope::Route("match")), ("per-role", Scope::AllRoutes)]
+        .map(|(name, scope_of)| Policy::new(name, scope_of, options, &buckets));
     let quota = Quota::new(Rate { limit: 1_000_000_000, period: std::time::Duration::from_secs(1) }, 20);
     for users in [1_i64, 100_000] {
         let mut next = 0;
@@ -102,8 +102,9 @@ fn bucket(criterion: &mut Criterion) {
             bencher.iter(|| {
                 next = (next + 1) % users;
                 let subject = Subject::User(UserId(next));
-                let checks = policies.iter().map(|policy| Check { policy, subject, quota, cost: 1 });
-                black_box(buckets.decide_all(clock.now(), checks))
+                let [route, role] = &policies;
+                let check = |index, policy| Check { index, ..Check::single(policy, subject, quota, 1) };
+                black_box(buckets.decide_all(clock.now(), &[check(0, route), check(1, role)]))
             });
         });
     }
@@ -182,7 +183,8 @@ fn identity(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The flood guard, and the whole chain around the identity.
+/// The flood guard, and the whole chain around the identity: with two limits, and without. What they differ by is the whole
+/// limit step: subjects, decision, headers.
 fn chain(criterion: &mut Criterion) {
     let world = World::new(TokenAlgorithm::Hs256);
     let clock = Clock::system();
@@ -195,34 +197,36 @@ fn chain(criterion: &mut Criterion) {
     criterion.bench_function("flood_guard/charged", |bencher| {
         bencher.iter(|| black_box(world.guard.check(IpAddr::V4(Ipv4Addr::LOCALHOST), clock.now())));
     });
-    criterion.bench_function("chain/jwt_role_two_limits", |bencher| {
-        bencher.iter(|| {
-            let mut exchange = Exchange {
-                head: &world.head,
-                client: Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), secure: false },
-                route: "match",
-                now: clock.now(),
-                started_at: clock.wall(),
-                identity: None,
-                edits: Default::default(),
-                limit: None,
-                keyed: None,
-                places: Vec::new(),
-            };
-            black_box(world.chain.admit(&mut exchange).now_or_never())
+    for (case, chain) in ["jwt_role_two_limits", "jwt_role"].into_iter().zip(&world.chains) {
+        criterion.bench_function(&format!("chain/{case}"), |bencher| {
+            bencher.iter(|| {
+                let mut exchange = Exchange {
+                    head: &world.head,
+                    client: Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), secure: false },
+                    route: "match",
+                    now: clock.now(),
+                    started_at: clock.wall(),
+                    identity: None,
+                    edits: Default::default(),
+                    limit: None,
+                    keyed: None,
+                    permits: Vec::new(),
+                };
+                black_box(chain.admit(&mut exchange).now_or_never())
+            });
         });
-    });
+    }
 }
 
 /// Of a store that nothing is kept in.
 const BOUNDS: IdempotencyBounds = IdempotencyBounds { bytes: 0, entries: 0 };
 
-/// A signed-in user and the chain of one route.
+/// A signed-in user and the chains of the table's routes.
 struct World {
     authenticator: Arc<Authenticator>,
     headers: HeaderMap,
     head: http::request::Parts,
-    chain: ssm_gateway::filters::chain::Chain,
+    chains: Vec<ssm_gateway::filters::chain::Chain>,
     api_keys: Arc<ApiKeys>,
     api_key: String,
     guard: FloodGuard,
@@ -249,6 +253,10 @@ routes:
     to: { builtin: status }
     auth: { roles: [candidat] }
     limits: [match, per-role]
+  - name: unlimited
+    match: { path: /unlimited, methods: [POST] }
+    to: { builtin: status }
+    auth: { roles: [candidat] }
 ";
 
 /// Keys of one algorithm, those in files in `folder`.
@@ -315,16 +323,15 @@ impl World {
             metrics,
         };
         let flood = table.flood_guard.as_ref().expect("a guard");
-        let route = table.routes.first().expect("a route");
-        let chain =
-            catalog::chain(route, &table, &BodyRules::new(1 << 20, &[], false, 1 << 20), &handles).expect("a chain");
+        let body = BodyRules::new(1 << 20, &[], false, 1 << 20);
+        let chain = |route| catalog::chain(route, &table, &body, &handles).expect("a chain");
         World {
             authenticator: accounts.authenticator(),
             api_keys: accounts.api_keys(),
             api_key,
             headers: head.headers.clone(),
             head,
-            chain,
+            chains: table.routes.iter().map(chain).collect(),
             guard: FloodGuard::new(flood, Arc::new(FloodGuardState::new(1000))),
             _folder: folder,
             _runtime: runtime,

@@ -8,6 +8,8 @@ use ssm_gateway::model::gcra::Quota;
 use crate::Sharing;
 use crate::load::Answer;
 
+/// Requests sent before are not timed: connections, caches and scripts are new.
+const WARM_UP: Duration = Duration::from_secs(1);
 /// Width of the slices of time that windows are made of.
 const SLICE: Duration = Duration::from_millis(100);
 
@@ -33,6 +35,7 @@ pub(crate) fn head(seconds: u32, replicas: u32, connections: u32, offered: u32) 
     if cfg!(debug_assertions) {
         println!("DEBUG BUILD: the times say little");
     }
+    println!("times: of requests sent after the first second");
     println!("over: the most that any window (slices of 100 ms) had above capacity + rate * t; never above 0");
 }
 
@@ -75,7 +78,8 @@ impl Case {
     }
 
     fn times(&self, admitted: bool) -> (f64, f64) {
-        let answers = self.answers.iter().filter(|answer| answer.admitted == admitted);
+        let timed = |answer: &&Answer| answer.admitted == admitted && answer.sent >= WARM_UP;
+        let answers = self.answers.iter().filter(timed);
         let mut times: Vec<f64> = answers.map(|answer| (answer.done - answer.sent).as_secs_f64() * 1e3).collect();
         times.sort_by(f64::total_cmp);
         let quantile = |share: f64| {

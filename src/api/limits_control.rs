@@ -21,7 +21,10 @@ use crate::limits::flood_guard::FloodGuardState;
 use crate::limits::operators::UnknownPolicy;
 use crate::model::forwarded;
 use crate::model::identity::UserId;
-use crate::model::limits_view::{AskLimits, LimitsView, Whose};
+use crate::model::limits_view::{
+    LimitsQuery, LimitsView, OVERRIDE_PATH, OverrideQuery, OverrideView, RESET_PATH, SHOW_PATH, Whose,
+};
+use crate::snapshot::Live;
 
 /// What operators see and change.
 pub struct LimitsControl {
@@ -33,21 +36,35 @@ pub struct LimitsControl {
     pub audit: Audit,
     /// When it is.
     pub clock: Clock,
+    /// The table in force.
+    pub live: Arc<Live>,
 }
 
-/// `POST /control/limits/show` and `/control/limits/reset`.
+/// What is asked and ordered with POST.
 pub fn router(control: Arc<LimitsControl>) -> Router {
     Router::new()
-        .route("/control/limits/show", post(show))
-        .route("/control/limits/reset", post(reset))
+        .route(SHOW_PATH, post(show))
+        .route(RESET_PATH, post(reset))
+        .route(OVERRIDE_PATH, post(overridden))
         .with_state(control)
 }
 
-async fn show(State(control): State<Arc<LimitsControl>>, Json(ask): Json<AskLimits>) -> Response {
+async fn overridden(State(control): State<Arc<LimitsControl>>, Json(ask): Json<OverrideQuery>) -> Json<OverrideView> {
+    let snapshot = control.live.load();
+    let no_effect = match snapshot.spec.limits.get(&ask.policy) {
+        None => Some("no policy has this name"),
+        Some(policy) if policy.rate.is_none() && policy.roles.is_none() => Some("this policy has no rate"),
+        Some(policy) if !policy.by.may_be_a_user() => Some("this policy does not count users"),
+        Some(_) => None,
+    };
+    Json(OverrideView { no_effect: no_effect.map(str::to_owned) })
+}
+
+async fn show(State(control): State<Arc<LimitsControl>>, Json(ask): Json<LimitsQuery>) -> Response {
     answer(control.limits.show(&control.flood, control.clock.now(), &ask).await)
 }
 
-async fn reset(State(control): State<Arc<LimitsControl>>, Json(ask): Json<AskLimits>) -> Response {
+async fn reset(State(control): State<Arc<LimitsControl>>, Json(ask): Json<LimitsQuery>) -> Response {
     let done = control.limits.reset(&control.flood, control.clock.now(), &ask).await;
     if let Ok(view) = &done {
         control.audit.record(event(&ask, view));
@@ -56,7 +73,7 @@ async fn reset(State(control): State<Arc<LimitsControl>>, Json(ask): Json<AskLim
 }
 
 /// The record of a reset.
-fn event(ask: &AskLimits, view: &LimitsView) -> Event {
+fn event(ask: &LimitsQuery, view: &LimitsView) -> Event {
     let subject = match ask.whose {
         Whose::User(id) => Subject::User(UserId(id)),
         Whose::Address(address) => Subject::Network(network(address)),

@@ -20,11 +20,12 @@ use crate::config::env::Env;
 use crate::config::settings::{TokenSecret, Tokens};
 use crate::model::algorithm::{KeyAlgorithm, TokenAlgorithm};
 use crate::model::identity::KeyId;
+use crate::model::units::TEN_YEARS;
 use crate::store::Revoked;
 use crate::telemetry::metrics::AuthEvent;
 
 /// A stolen key makes tokens with any end: the fact is kept long after the key has left every gateway.
-const REVOKED_FOR: Duration = Duration::from_secs(3_650 * 86_400);
+const REVOKED_FOR: Duration = TEN_YEARS;
 
 /// Algorithm of new keys where neither the command nor the settings name one.
 const DEFAULT_ALGORITHM: KeyAlgorithm = KeyAlgorithm::EdDsa;

@@ -15,10 +15,8 @@ use super::settings::{
 use super::settings_spec::{AdminSpec, DrainSpec, ListenSpec, LogSpec, PasswordsSpec, SettingsSpec, TlsSpec};
 use super::variables::Variables;
 use super::{settings_log, settings_redis, tls};
-use crate::model::units::Span;
+use crate::model::units::{Span, TEN_YEARS};
 
-/// Longest span of any setting: ten years.
-const MAX_SPAN: Duration = Duration::from_secs(3_650 * 86_400);
 const MAX_THREADS: usize = 1_024;
 
 /// See [`Settings::parse`].
@@ -176,7 +174,7 @@ impl Checker<'_> {
 
     fn drain(&mut self, spec: &DrainSpec) -> Drain {
         Drain {
-            delay: spec.delay.map_or(Duration::ZERO, |span| span.0.min(MAX_SPAN)),
+            delay: spec.delay.map_or(Duration::ZERO, |span| span.0.min(TEN_YEARS)),
             grace: self.span("drain.grace", spec.grace, Duration::from_secs(30)),
             upgrade_wait: self.span("drain.upgrade_wait", spec.upgrade_wait, Duration::from_secs(60)),
         }
@@ -199,7 +197,7 @@ impl Checker<'_> {
 
     pub(super) fn span(&mut self, key: &str, given: Option<Span>, default: Duration) -> Duration {
         let value = given.map_or(default, |span| span.0);
-        if value.is_zero() || value > MAX_SPAN {
+        if value.is_zero() || value > TEN_YEARS {
             self.report.add(key, "must be longer than zero and at most 3650d");
         }
         value

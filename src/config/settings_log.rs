@@ -5,10 +5,11 @@ use std::time::Duration;
 use super::report::Report;
 use super::settings::{Audit, LogSink};
 use super::settings_spec::AuditSpec;
+use crate::model::units::TEN_YEARS;
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// Retention takes records away once a day; ten years are the longest span of any setting.
-const RETENTION: std::ops::RangeInclusive<Duration> = DAY..=Duration::from_secs(3_650 * 86_400);
+const RETENTION: std::ops::RangeInclusive<Duration> = DAY..=TEN_YEARS;
 const SPOOL: std::ops::RangeInclusive<u64> = (1 << 20)..=(16 << 30);
 
 /// Where the lines of `key` go; standard output when nothing is said.

@@ -32,7 +32,7 @@ pub use health::HealthSpec;
 pub use idempotency::IdempotencySpec;
 pub use limits::{
     DEFAULT_BURST, FloodGuardSpec, IetfForm, LimitCostSpec, LimitHeadersSpec, LimitSpec, LimitUse, OnStoreFailure,
-    RoleRates, Scope, Sharing, SubjectHeaderSpec, SubjectSpec, SubjectWord,
+    RoleRates, ScopeSpec, Sharing, SubjectHeaderSpec, SubjectSpec, SubjectWord,
 };
 pub use pool::{PoolSpec, TimeoutsSpec};
 pub use retries::RetriesSpec;

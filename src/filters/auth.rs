@@ -153,7 +153,7 @@ mod tests {
             edits: Edits::default(),
             limit: None,
             keyed: None,
-            places: Vec::new(),
+            permits: Vec::new(),
         };
         let result = filter.on_request(&mut exchange).await.map(|_| ());
         (result, exchange.identity)

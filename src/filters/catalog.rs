@@ -11,12 +11,12 @@ use super::cache_control::CacheControl;
 use super::chain::Chain;
 use super::idempotency::{Idempotency, Policy};
 use super::ip_access::IpAccess;
-use super::rate_limit::{Decided, LimitObserver, LimitOnRoute, RateLimit, RouteNames};
+use super::rate_limit::{LimitOnRoute, RateLimit, RouteNames};
 use crate::accounts::{ApiKeys, Authenticator};
 use crate::config::spec::{LimitUse, RevocationSpec, RevocationWord, RouteSpec, RoutesSpec};
 use crate::limits::Limits;
 use crate::store::IdempotencyStore;
-use crate::telemetry::metrics::{LimitMetrics, Metrics};
+use crate::telemetry::metrics::Metrics;
 
 /// Process state that filters refer to; it outlives every table.
 #[derive(Clone)]
@@ -74,26 +74,10 @@ fn rate_limit(
 ) -> Result<RateLimit, String> {
     let named = |each: &LimitUse| {
         let (name, spec) = table.limits.get_key_value(each.policy())?;
-        Some(LimitOnRoute { name, spec, cost: each.cost().unwrap_or(spec.cost) })
+        let (cost, metrics) = (each.cost().unwrap_or(spec.cost), handles.metrics.limit(name));
+        Some(LimitOnRoute { name, spec, cost, metrics })
     };
     let policies: Vec<LimitOnRoute<'_>> = uses.iter().filter_map(named).collect();
-    let counters = policies.iter().map(|policy| handles.metrics.limit(policy.name)).collect();
-    let observer = Arc::new(Counted(counters));
     let names = RouteNames { route: &route.name, group: route.group.as_deref() };
-    RateLimit::new(&policies, names, &table.limit_headers, handles.limits.clone(), Some(observer))
-        .map_err(|error| error.to_string())
-}
-
-/// Counts the decisions of a route's policies.
-struct Counted(Vec<LimitMetrics>);
-
-impl LimitObserver for Counted {
-    fn decided(&self, policy: usize, decided: Decided) {
-        let Some(counters) = self.0.get(policy) else { return };
-        match decided {
-            Decided::Allowed => counters.allowed.inc(),
-            Decided::Denied => counters.denied.inc(),
-            Decided::WouldDeny => counters.would_deny.inc(),
-        }
-    }
+    RateLimit::new(&policies, names, &table.limit_headers, handles.limits.clone()).map_err(|error| error.to_string())
 }

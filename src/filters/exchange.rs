@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::idempotency::Keyed;
 use crate::clock::Tick;
-use crate::limits::Place;
+use crate::limits::InFlightPermit;
 use crate::model::identity::{Client, Identity};
 
 /// One request on its way through the chain.
@@ -29,7 +29,7 @@ pub struct Exchange<'a> {
     /// Its `Idempotency-Key`, where the route heeds it.
     pub keyed: Option<Keyed>,
     /// Its places among the requests in flight, to be held until it ends; set by rate limiting.
-    pub places: Vec<Place>,
+    pub permits: Vec<InFlightPermit>,
 }
 
 impl Exchange<'_> {
@@ -141,7 +141,7 @@ pub(crate) mod tests {
                 edits: Edits::default(),
                 limit: None,
                 keyed: None,
-                places: Vec::new(),
+                permits: Vec::new(),
             }
         }
     }

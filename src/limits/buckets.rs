@@ -12,16 +12,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ahash::RandomState;
 use parking_lot::{Mutex, MutexGuard};
-use smallvec::SmallVec;
 
 use super::packed::{PackedKey, PackedSubject};
-use super::shard::{Kept, Shard};
-use super::{Check, Slot, Subject, Verdict};
+use super::shard::{ChargedBucket, Shard};
+use super::{Check, Few, ScopeId, Subject, Verdict, shard_index};
 use crate::clock::Tick;
-use crate::model::gcra::{self, Decision, Outcome, Quota, Tat};
-
-/// A thing for each policy of a request; more than four are allocated.
-type Few<T> = SmallVec<[T; 4]>;
+use crate::model::gcra::{self, Debt, Decision, Outcome, Quota, Tat};
 
 /// Fewest shards.
 const SHARDS: usize = 128;
@@ -35,7 +31,6 @@ pub struct Buckets {
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
     names: Mutex<HashMap<Box<str>, u32>>,
-    max_per_shard: usize,
     evicted_early: AtomicU64,
 }
 
@@ -44,26 +39,26 @@ impl Buckets {
     pub fn new(max_entries: usize) -> Buckets {
         let hasher = RandomState::new();
         let shards = max_entries.div_ceil(PER_SHARD).max(SHARDS);
-        let shard = || Shard::new(hasher.clone());
+        let max_per_shard = (max_entries / shards).max(16);
+        let shard = || Shard::new(hasher.clone(), max_per_shard);
         Buckets {
             shards: (0..shards).map(|_| Mutex::new(shard())).collect(),
             hasher: RandomState::new(),
             names: Mutex::default(),
-            max_per_shard: (max_entries / shards).max(16),
             evicted_early: AtomicU64::new(0),
         }
     }
 
     /// The number of a policy's buckets, by their name ([`Policy::scope`](super::Policy)). For building filters, not
     /// for requests.
-    pub fn slot(&self, scope: &str) -> Slot {
+    pub fn scope_id(&self, scope: &str) -> ScopeId {
         let mut names = self.names.lock();
         if let Some(id) = names.get(scope) {
-            return Slot(*id);
+            return ScopeId(*id);
         }
         let id = u32::try_from(names.len()).unwrap_or(u32::MAX);
         names.insert(scope.into(), id);
-        Slot(id)
+        ScopeId(id)
     }
 
     /// How many buckets are kept.
@@ -81,33 +76,39 @@ impl Buckets {
         self.evicted_early.load(Ordering::Relaxed)
     }
 
-    /// Decides a request by all its policies at once: when one refuses, none is charged. `None` when there is no
-    /// check at all.
-    pub fn decide_all<'p>(&self, now: Tick, checks: impl IntoIterator<Item = Check<'p>>) -> Option<Verdict> {
-        let checks: Few<Check<'p>> = checks.into_iter().collect();
-        let places: Few<usize> = checks.iter().map(|check| self.shard_of(check.subject)).collect();
-        let mut order = places.clone();
+    /// Decides a request by all its policies at once: when one refuses, none is charged. `None`: a bucket's shard is not
+    /// there, which cannot be.
+    pub fn decide_all(&self, now: Tick, checks: &[Check<'_>]) -> Option<Verdict> {
+        self.decide_rest(Verdict::OPEN, now, checks)
+    }
+
+    /// The same for the rest of a request's policies: when others refused it already, none is charged, either.
+    pub(super) fn decide_rest(&self, others: Verdict, now: Tick, checks: &[Check<'_>]) -> Option<Verdict> {
+        let indexes: Few<usize> = checks.iter().map(|check| self.shard_of(check.subject.into())).collect();
+        let mut order = indexes.clone();
         order.sort_unstable(); // every request locks in this order, so none can wait in a circle
         order.dedup();
         let mut locked: Few<MutexGuard<'_, Shard>> =
-            order.iter().filter_map(|place| Some(self.shards.get(*place)?.lock())).collect();
+            order.iter().filter_map(|index| Some(self.shards.get(*index)?.lock())).collect();
         // One time for all: the latest that any of these shards has seen.
-        let now = locked.iter_mut().map(|shard| shard.advance(now)).max()?;
-        let mut verdict = Verdict::OPEN;
+        let now = locked.iter_mut().map(|shard| shard.advance(now)).max().unwrap_or(now.0);
+        let mut verdict = others;
         let mut found: Few<(usize, Decision)> = Few::new();
-        for (index, (check, place)) in checks.iter().zip(&places).enumerate() {
-            let lock = order.binary_search(place).ok()?;
-            let shard = locked.get_mut(lock)?;
+        for (check, index) in checks.iter().zip(&indexes) {
+            let position = order.binary_search(index).ok()?;
+            let shard = locked.get_mut(position)?;
             shard.advance(Tick(now));
             let tat = shard.bucket(check, now).unwrap_or(Tat::FULL);
             let decision = gcra::decide(tat, now, check.quota, check.cost);
-            verdict = verdict.with(index, check, decision);
-            found.push((lock, decision));
+            verdict = verdict.with(check, decision);
+            found.push((position, decision));
         }
-        for (check, (lock, decision)) in checks.iter().zip(&found) {
-            if let (true, Outcome::Allowed(after)) = (verdict.allowed, decision.outcome) {
-                let early = locked.get_mut(*lock)?.put(check, after, now, self.max_per_shard);
-                self.evicted_early.fetch_add(early, Ordering::Relaxed);
+        if !verdict.is_allowed() {
+            return Some(verdict);
+        }
+        for (check, (position, decision)) in checks.iter().zip(&found) {
+            if let Outcome::Allowed(after) = decision.outcome {
+                self.count_evicted(locked.get_mut(*position)?.put(check, after, now));
             }
         }
         Some(verdict)
@@ -116,83 +117,83 @@ impl Buckets {
     /// Decides one check. A bucket that is not kept, or is full, starts with `unseen` tokens missing; with `skip_new`
     /// it is left alone instead: nothing is charged or stored, and `None` comes back.
     pub(crate) fn decide_seeded(&self, now: Tick, check: Check<'_>, unseen: u64, skip_new: bool) -> Option<Decision> {
-        let mut shard = self.shards.get(self.shard_of(check.subject))?.lock();
+        let mut shard = self.shards.get(self.shard_of(check.subject.into()))?.lock();
         let now = shard.advance(now);
         let kept = shard.bucket(&check, now);
         let tat = match kept {
             Some(tat) if !tat.is_full(now) => tat,
             _ if skip_new => return None,
-            _ => check.quota.lacking(unseen, now),
+            _ => check.quota.debt_of(unseen).due(now),
         };
         let decision = gcra::decide(tat, now, check.quota, check.cost);
         let after = if let Outcome::Allowed(after) = decision.outcome { after } else { tat };
-        self.evicted_early.fetch_add(shard.put(&check, after, now, self.max_per_shard), Ordering::Relaxed);
+        self.count_evicted(shard.put(&check, after, now));
         Some(decision)
     }
 
     /// Makes a subject's bucket under a scope full; whether it was not.
-    pub(crate) fn forget(&self, now: Tick, slot: Slot, subject: Subject) -> bool {
+    pub(crate) fn reset(&self, now: Tick, scope: ScopeId, subject: Subject) -> bool {
         let subject = PackedSubject::from(subject);
-        let Some(shard) = self.shards.get(self.place(subject)) else { return false };
+        let Some(shard) = self.shards.get(self.shard_of(subject)) else { return false };
         let mut shard = shard.lock();
         let now = shard.advance(now);
-        shard.forget(PackedKey::new(slot.0, subject), now)
+        shard.reset(PackedKey::new(scope.0, subject), now)
     }
 
-    /// A subject's bucket under a scope, when it is not full: what it lacks at `now`, and the quota it was last charged
+    /// A subject's bucket under a scope, when it is not full: its debt at `now`, and the quota it was last charged
     /// under.
-    pub(crate) fn look(&self, now: Tick, slot: Slot, subject: Subject) -> Option<(Tat, Quota)> {
+    pub(crate) fn peek(&self, now: Tick, scope: ScopeId, subject: Subject) -> Option<(Debt, Quota)> {
         let subject = PackedSubject::from(subject);
-        let mut shard = self.shards.get(self.place(subject))?.lock();
+        let mut shard = self.shards.get(self.shard_of(subject))?.lock();
         let now = shard.advance(now);
-        shard.look(PackedKey::new(slot.0, subject), now).map(|kept| (kept.lacking(now), kept.quota))
+        shard.peek(PackedKey::new(scope.0, subject), now).map(|kept| (kept.debt(now), kept.quota))
     }
 
     /// The names of all scopes, with their numbers; in the order in which they came.
-    pub(crate) fn scopes(&self) -> Vec<(Box<str>, Slot)> {
-        let mut scopes: Vec<_> = self.names.lock().iter().map(|(name, slot)| (name.clone(), Slot(*slot))).collect();
-        scopes.sort_unstable_by_key(|(_, slot)| slot.0);
+    pub(crate) fn scopes(&self) -> Vec<(Box<str>, ScopeId)> {
+        let mut scopes: Vec<_> =
+            self.names.lock().iter().map(|(name, scope)| (name.clone(), ScopeId(*scope))).collect();
+        scopes.sort_unstable_by_key(|(_, scope)| scope.0);
         scopes
     }
 
-    /// Hands every bucket that is not full to `take`, with what it lacks at `now`. One shard is locked at a time.
-    pub(super) fn each(&self, now: Tick, mut take: impl FnMut(Kept, Tat)) {
+    /// Hands every bucket that is not full to `take`, with its debt at `now`. One shard is locked at a time.
+    pub(super) fn each(&self, now: Tick, mut take: impl FnMut(ChargedBucket, Debt)) {
         for shard in &self.shards {
             let mut shard = shard.lock();
             let latest = shard.advance(now);
-            shard.each(latest).for_each(|kept| take(kept, kept.lacking(now.0)));
+            shard.each(latest).for_each(|kept| take(kept, kept.debt(now.0)));
         }
     }
 
-    /// Takes in a bucket that lacks so much at `now`, in the place of the one that is kept under its scope and subject.
-    pub(super) fn restore(&self, now: Tick, slot: Slot, subject: PackedSubject, lacking: Tat, quota: Quota) {
-        let Some(shard) = self.shards.get(self.place(subject)) else { return };
+    /// Takes in a bucket with this debt at `now`, in the place of the one that is kept under its scope and subject.
+    pub(super) fn restore(&self, now: Tick, scope: ScopeId, subject: PackedSubject, debt: Debt, quota: Quota) {
+        let Some(shard) = self.shards.get(self.shard_of(subject)) else { return };
         let mut shard = shard.lock();
         let now = shard.advance(now);
-        let tat = Tat { micros: now.saturating_add(lacking.micros), part: lacking.part };
-        let early = shard.keep(PackedKey::new(slot.0, subject), tat, quota, now, self.max_per_shard);
-        self.evicted_early.fetch_add(early, Ordering::Relaxed);
+        self.count_evicted(shard.insert(PackedKey::new(scope.0, subject), debt.due(now), quota, now));
     }
 
     /// Gives tokens back that a check took for a request that another policy refused.
     pub(crate) fn give_back(&self, now: Tick, check: &Check<'_>) {
-        let Some(shard) = self.shards.get(self.shard_of(check.subject)) else { return };
+        let Some(shard) = self.shards.get(self.shard_of(check.subject.into())) else { return };
         let mut shard = shard.lock();
         let now = shard.advance(now);
         if let Some(tat) = shard.bucket(check, now) {
             let tat = gcra::give_back(tat, now, check.quota, check.cost);
-            self.evicted_early.fetch_add(shard.put(check, tat, now, self.max_per_shard), Ordering::Relaxed);
+            self.count_evicted(shard.put(check, tat, now));
         }
     }
 
-    fn shard_of(&self, subject: Subject) -> usize {
-        self.place(subject.into())
+    fn shard_of(&self, subject: PackedSubject) -> usize {
+        shard_index(self.hasher.hash_one(subject), self.shards.len())
     }
 
-    /// The shard of a subject: its hash, as a share of the shards.
-    fn place(&self, subject: PackedSubject) -> usize {
-        let hash = self.hasher.hash_one(subject) >> 32;
-        usize::try_from((hash * u64::try_from(self.shards.len()).unwrap_or(0)) >> 32).unwrap_or(0)
+    /// Nearly always none: then no thread writes what all the others read.
+    fn count_evicted(&self, early: u64) {
+        if early > 0 {
+            self.evicted_early.fetch_add(early, Ordering::Relaxed);
+        }
     }
 }
 

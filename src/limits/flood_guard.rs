@@ -17,6 +17,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use pingora_limits::estimator::Estimator;
 
@@ -107,9 +108,7 @@ impl FloodGuard {
     /// A guard with this cap over the process's memory.
     pub fn new(spec: &FloodGuardSpec, state: Arc<FloodGuardState>) -> FloodGuard {
         let quota = Quota::new(spec.rate, spec.burst);
-        let period = u64::try_from(quota.period().as_micros()).unwrap_or(u64::MAX).max(1);
-        let per_window = u128::from(quota.limit()) * u128::from(WINDOW_MICROS) / u128::from(period);
-        let half = u64::try_from(per_window / 2).unwrap_or(u64::MAX);
+        let half = quota.flow(Duration::from_micros(WINDOW_MICROS)) / 2;
         FloodGuard { state, quota, threshold: half.min(quota.capacity() / 4) }
     }
 
@@ -124,7 +123,7 @@ impl FloodGuard {
         let quiet = current <= self.threshold;
         // Uncharged so far: at most `threshold` in each window, this request not among them.
         let unseen = previous.min(self.threshold) + current.saturating_sub(1).min(self.threshold);
-        let check = Check { policy: &state.policy, subject, quota: self.quota, cost: 1 };
+        let check = Check::single(&state.policy, subject, self.quota, 1);
         match state.buckets.decide_seeded(now, check, unseen, quiet).map(|decision| decision.outcome) {
             Some(Outcome::Denied(wait)) => Err(Rejection::RateLimited(wait)),
             Some(Outcome::Allowed(_)) | None => Ok(()),
@@ -134,8 +133,6 @@ impl FloodGuard {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;

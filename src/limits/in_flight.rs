@@ -16,7 +16,7 @@ use ahash::RandomState;
 use parking_lot::Mutex;
 use pingora_limits::inflight::{Guard, Inflight};
 
-use super::Key;
+use super::{Key, shard_index};
 
 const SKETCHES: usize = 16;
 
@@ -30,7 +30,7 @@ pub struct InFlight {
 /// The place of one request under one bound: it is free again when this is dropped.
 #[derive(Debug)]
 #[must_use = "the place is free again at once when this is dropped"]
-pub struct Place(#[expect(dead_code, reason = "counts down when dropped")] Guard);
+pub struct InFlightPermit(#[expect(dead_code, reason = "counts down when dropped")] Guard);
 
 impl InFlight {
     /// Makes room for counting, where there is none yet. For building filters, not for requests.
@@ -39,13 +39,12 @@ impl InFlight {
     }
 
     /// A place for one more request of `key`, unless `most` of its requests are in flight already.
-    pub fn take(&self, key: Key, most: u32) -> Option<Place> {
+    pub fn take(&self, key: Key, most: u32) -> Option<InFlightPermit> {
         let sketches = self.sketches();
-        let index = usize::try_from(self.hasher.hash_one(key) >> 32).unwrap_or(0) % sketches.len().max(1);
-        let sketch = sketches.get(index)?.lock();
+        let sketch = sketches.get(shard_index(self.hasher.hash_one(key), sketches.len()))?.lock();
         let (guard, count) = sketch.incr(key, 1);
         // When it is one too many, it is counted down again before the lock is let go: nobody else sees it.
-        (count <= isize::try_from(most).unwrap_or(isize::MAX)).then_some(Place(guard))
+        (count <= isize::try_from(most).unwrap_or(isize::MAX)).then_some(InFlightPermit(guard))
     }
 
     fn sketches(&self) -> &[Mutex<Inflight>] {
@@ -65,21 +64,21 @@ mod tests {
     use std::sync::{Arc, Barrier};
 
     use super::*;
-    use crate::limits::{Buckets, Slot, Subject};
+    use crate::limits::{Buckets, ScopeId, Subject};
     use crate::model::identity::UserId;
 
-    fn slots() -> [Slot; 2] {
+    fn scopes() -> [ScopeId; 2] {
         let buckets = Buckets::new(100);
-        ["one:all", "other:all"].map(|scope| buckets.slot(scope))
+        ["one:all", "other:all"].map(|scope| buckets.scope_id(scope))
     }
 
-    fn key(slot: Slot, user: i64) -> Key {
-        Key { slot, subject: Subject::User(UserId(user)) }
+    fn key(scope: ScopeId, user: i64) -> Key {
+        Key { scope, subject: Subject::User(UserId(user)) }
     }
 
     #[test]
     fn places_are_per_policy_and_subject_and_come_back() {
-        let (in_flight, [one, other]) = (InFlight::default(), slots());
+        let (in_flight, [one, other]) = (InFlight::default(), scopes());
         let held = [(); 2].map(|()| in_flight.take(key(one, 1), 2).unwrap());
         assert!(in_flight.take(key(one, 1), 2).is_none());
         assert!(in_flight.take(key(one, 2), 1).is_some(), "another user");
@@ -94,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_refusal_takes_no_place() {
-        let (in_flight, [one, _]) = (InFlight::default(), slots());
+        let (in_flight, [one, _]) = (InFlight::default(), scopes());
         let held = in_flight.take(key(one, 1), 1).unwrap();
         for _ in 0..100 {
             assert!(in_flight.take(key(one, 1), 1).is_none());
@@ -107,7 +106,7 @@ mod tests {
     #[test]
     fn racing_requests_get_exactly_the_places_there_are() {
         const RACERS: usize = 8;
-        let (in_flight, [one, _]) = (Arc::new(InFlight::default()), slots());
+        let (in_flight, [one, _]) = (Arc::new(InFlight::default()), scopes());
         for round in 0..200 {
             let (got, start) = (Arc::new(AtomicUsize::new(0)), Arc::new(Barrier::new(RACERS)));
             let racers = (0..RACERS).map(|_| {
@@ -127,7 +126,7 @@ mod tests {
     /// The share of keys that are counted too high, as the head of this file says it. The keys differ in each run.
     #[test]
     fn with_ten_thousand_subjects_in_flight_next_to_none_is_counted_too_high() {
-        let (in_flight, [one, _]) = (InFlight::default(), slots());
+        let (in_flight, [one, _]) = (InFlight::default(), scopes());
         let held: Vec<_> = (0..10_000).map(|user| in_flight.take(key(one, user), 1)).collect();
         let too_high = held.iter().filter(|place| place.is_none()).count();
         println!("{too_high} of 10 000 subjects counted too high");

@@ -4,7 +4,7 @@
 //! What it did not spend by then is lost. All replicas together never admit more than the quota, in any window, whatever their
 //! number and whoever dies:
 //!
-//! - The shared bucket is smaller than the quota's by what flows in during a lease ([`shared`](crate::model::lease::shared)).
+//! - The shared bucket is smaller than the quota's by what flows in during a lease ([`reduced`](crate::model::lease::reduced)).
 //! - Tokens spent in [s, e] were taken in [s − LEASE, e], since Redis takes them after the call was sent. From a bucket of
 //!   capacity − rate·LEASE that is at most capacity − rate·LEASE + rate·(e − s + LEASE) = capacity + rate·(e − s).
 //!
@@ -25,16 +25,16 @@ use parking_lot::{Mutex, MutexGuard};
 
 pub(super) use self::lease::Asked;
 use self::lease::Lease;
-use super::{Check, Key};
+use super::{Check, Key, shard_index};
 use crate::clock::Tick;
-use crate::model::gcra::{self, Decision, Outcome, Quota};
+use crate::model::gcra::{Decision, Outcome, Quota};
 use crate::model::lease::{LEASE, is_leased, most_ahead};
 use crate::store::Found;
 
 /// How long this replica does not ask again once the shared bucket had too little, so that tokens come in batches.
-const GATHERING: Duration = Duration::from_millis(50);
+const REFILL_PAUSE: Duration = Duration::from_millis(50);
 /// Fewer tokens ahead are not worth their while.
-const LEAST: u32 = 2;
+const MIN_REFILL_TOKENS: u32 = 2;
 
 const SHARDS: usize = 64;
 /// Buckets beyond are asked of Redis each time. 64 · 1024 leases take 11 MiB.
@@ -55,7 +55,7 @@ pub(super) struct Paid {
 
 /// What a lease says about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum Payment {
     /// It pays.
     Paid(Paid),
     /// Redis must be asked, for so many tokens besides the cost.
@@ -79,16 +79,16 @@ impl Leases {
 
     /// Pays a request from its lease, when there is one with enough. `now` must have just been read. Whoever is told to ask
     /// or to refill must then say [`Leases::took`] or [`Leases::missed`].
-    pub(super) fn spend(&self, now: Tick, check: &Check<'_>, replicas: u32) -> Answer {
+    pub(super) fn spend(&self, now: Tick, check: &Check<'_>, replicas: u32) -> Payment {
         if !is_leased(check.quota) {
-            return Answer::Ask(0);
+            return Payment::Ask(0);
         }
-        let Some(mut shard) = self.shard(check.key()) else { return Answer::Ask(0) };
-        let Some(lease) = entry(&mut shard, check, now) else { return Answer::Ask(0) };
+        let Some(mut shard) = self.shard(check.key()) else { return Payment::Ask(0) };
+        let Some(lease) = entry(&mut shard, check, now) else { return Payment::Ask(0) };
         let most = most_ahead(check.quota, replicas);
-        let Some(until) = lease.pay(now, check.cost) else { return Answer::Ask(lease.wants(now, most)) };
+        let Some(until) = lease.pay(now, check.cost) else { return Payment::Ask(lease.wants(now, most)) };
         let refill = if lease.is_low(now, most) { lease.wants(now, most) } else { 0 };
-        Answer::Paid(Paid { decision: lease.standing(now), until, refill })
+        Payment::Paid(Paid { decision: lease.standing(now), until, refill })
     }
 
     /// Undoes a payment: another policy refused the request. The tokens end when they would have.
@@ -99,8 +99,8 @@ impl Leases {
     /// Takes in what Redis found when it charged. Not for refusals.
     pub(super) fn took(&self, now: Tick, check: &Check<'_>, asked: Asked, found: &Found) {
         let all = asked.cost.saturating_add(found.ahead);
-        if let Outcome::Allowed(after) = gcra::decide(found.lacking, 0, check.quota, all).outcome {
-            self.with(check, |lease| lease.took(now, asked, found.ahead, after));
+        if let Outcome::Allowed(since) = found.debt.decide(now.0, check.quota, all).outcome {
+            self.with(check, |lease| lease.took(now, asked, found.ahead, since));
         }
     }
 
@@ -120,7 +120,7 @@ impl Leases {
     }
 
     fn shard(&self, key: Key) -> Option<MutexGuard<'_, Shard>> {
-        let index = usize::try_from(self.hasher.hash_one(key) >> 32).unwrap_or(0) % SHARDS;
+        let index = shard_index(self.hasher.hash_one(key), SHARDS);
         self.shards.get(index).map(Mutex::lock)
     }
 
@@ -134,14 +134,9 @@ impl Leases {
     }
 }
 
-/// A refusal as this replica remembers it: of a bucket with leases at least for [`GATHERING`].
-pub(super) fn held_off(quota: Quota, decision: Decision) -> Decision {
-    match decision.outcome {
-        Outcome::Denied(wait) if is_leased(quota) => {
-            Decision { outcome: Outcome::Denied(wait.max(GATHERING)), ..decision }
-        }
-        _ => decision,
-    }
+/// How long Redis is not asked again about a bucket that refused.
+pub(super) fn pause(quota: Quota) -> Duration {
+    if is_leased(quota) { REFILL_PAUSE } else { Duration::ZERO }
 }
 
 /// The lease of a check. `None` when there is no room, or while tokens are there that were taken under another quota.

@@ -2,12 +2,12 @@
 
 use super::flood_guard::FloodGuardState;
 use super::policy::{self, FALLBACK};
-use super::{Buckets, Key, Limits, Slot, Subject};
+use super::{Buckets, Key, Limits, ScopeId, Subject};
 use crate::clock::Tick;
-use crate::model::gcra::{self, Quota, Tat};
+use crate::model::gcra::{Debt, Quota};
 use crate::model::identity::UserId;
-use crate::model::limits_view::{AskLimits, BucketView, CountedIn, LimitsView, Whose};
-use crate::store::{KeptBucket, StoreError};
+use crate::model::limits_view::{BucketView, CountedIn, LimitsQuery, LimitsView, Whose};
+use crate::store::{SharedBucket, StoreError};
 
 /// No policy has the name that was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -19,13 +19,18 @@ impl Limits {
     ///
     /// # Errors
     /// When no policy has the name that was asked for.
-    pub async fn show(&self, flood: &FloodGuardState, now: Tick, ask: &AskLimits) -> Result<LimitsView, UnknownPolicy> {
-        let here = places(self, flood, ask)?;
-        let buckets = here.iter().filter_map(|place| place.view(now)).collect();
-        let Some(shared) = &self.shared else { return Ok(LimitsView { buckets, missing: None }) };
-        let there = there(self, &here);
-        let names: Vec<String> = there.iter().map(Place::shared_name).collect();
-        Ok(with_shared(buckets, &there, shared.look(&names).await))
+    pub async fn show(
+        &self,
+        flood: &FloodGuardState,
+        now: Tick,
+        query: &LimitsQuery,
+    ) -> Result<LimitsView, UnknownPolicy> {
+        let local = local_locations(self, flood, query)?;
+        let buckets = local.iter().filter_map(|location| location.view(now)).collect();
+        let Some(distributed) = &self.distributed else { return Ok(LimitsView { buckets, missing: None }) };
+        let shared = shared_locations(self, &local);
+        let names: Vec<String> = shared.iter().map(BucketLocation::shared_name).collect();
+        Ok(with_shared(buckets, &shared, distributed.peek(&names).await))
     }
 
     /// Makes the buckets of a subject full, wherever they are counted; answers how they were. What the flood guard's sieve
@@ -37,84 +42,83 @@ impl Limits {
         &self,
         flood: &FloodGuardState,
         now: Tick,
-        ask: &AskLimits,
+        query: &LimitsQuery,
     ) -> Result<LimitsView, UnknownPolicy> {
-        let here = places(self, flood, ask)?;
-        let buckets = here.iter().filter_map(|place| {
-            let view = place.view(now);
-            place.buckets.forget(now, place.slot, place.subject);
+        let local = local_locations(self, flood, query)?;
+        let buckets = local.iter().filter_map(|location| {
+            let view = location.view(now);
+            location.buckets.reset(now, location.key.scope, location.key.subject);
             view
         });
         let buckets = buckets.collect();
-        let Some(shared) = &self.shared else { return Ok(LimitsView { buckets, missing: None }) };
-        let there = there(self, &here);
-        let names: Vec<String> = there.iter().map(Place::shared_name).collect();
-        let keys: Vec<Key> = there.iter().map(|place| Key { slot: place.slot, subject: place.subject }).collect();
-        Ok(with_shared(buckets, &there, shared.forget(&names, &keys).await))
+        let Some(distributed) = &self.distributed else { return Ok(LimitsView { buckets, missing: None }) };
+        let shared = shared_locations(self, &local);
+        let names: Vec<String> = shared.iter().map(BucketLocation::shared_name).collect();
+        let keys: Vec<Key> = shared.iter().map(|location| location.key).collect();
+        Ok(with_shared(buckets, &shared, distributed.reset(&names, &keys).await))
     }
 }
 
-/// With what the shared store kept in these places.
+/// With what the shared store kept at these locations.
 fn with_shared(
     mut buckets: Vec<BucketView>,
-    places: &[Place<'_>],
-    kept: Result<Vec<Option<KeptBucket>>, StoreError>,
+    locations: &[BucketLocation<'_>],
+    found: Result<Vec<Option<SharedBucket>>, StoreError>,
 ) -> LimitsView {
-    let missing = kept.as_ref().err().map(|error| format!("what is counted in Redis: {error}"));
-    let kept = places.iter().zip(kept.unwrap_or_default()).filter_map(|(place, kept)| Some((place, kept?)));
-    buckets.extend(kept.map(|(place, kept)| view(&place.scope, kept.lacking, kept.quota, CountedIn::Redis)));
+    let missing = found.as_ref().err().map(|error| format!("what is counted in Redis: {error}"));
+    let found = locations.iter().zip(found.unwrap_or_default());
+    let found = found.filter_map(|(location, bucket)| Some((location, bucket?)));
+    buckets.extend(found.map(|(location, found)| view(&location.scope, found.debt, found.quota, CountedIn::Redis)));
     LimitsView { buckets, missing }
 }
 
-/// Where buckets of the subject may be in the shared store, of those places.
-fn there<'b>(limits: &'b Limits, here: &[Place<'b>]) -> Vec<Place<'b>> {
-    let shared =
-        |place: &&Place<'b>| std::ptr::eq(place.buckets, limits.buckets()) && !place.scope.starts_with(FALLBACK);
-    here.iter().filter(shared).cloned().collect()
-}
-
-/// A place in a table of this process where a subject's bucket would be.
+/// Where a bucket of the subject would be: in a table of this process, or under the same name in the shared store.
 #[derive(Clone)]
-struct Place<'b> {
+struct BucketLocation<'b> {
     buckets: &'b Buckets,
     scope: Box<str>,
-    slot: Slot,
-    subject: Subject,
+    key: Key,
 }
 
-impl Place<'_> {
+impl BucketLocation<'_> {
     /// Name of the bucket in the shared store.
     fn shared_name(&self) -> String {
-        policy::bucket_name(&self.scope, self.subject)
+        policy::bucket_name(&self.scope, self.key.subject)
     }
 
+    /// The bucket in this process, when it is not full.
     fn view(&self, now: Tick) -> Option<BucketView> {
-        let (lacking, quota) = self.buckets.look(now, self.slot, self.subject)?;
-        Some(view(&self.scope, lacking, quota, CountedIn::Memory))
+        let (debt, quota) = self.buckets.peek(now, self.key.scope, self.key.subject)?;
+        Some(view(&self.scope, debt, quota, CountedIn::Memory))
     }
 }
 
 /// Where buckets of the subject may be in this process.
-fn here<'b>(limits: &'b Limits, flood: &'b FloodGuardState, ask: &AskLimits) -> Vec<Place<'b>> {
-    let subject = subject(ask.whose);
-    let flood = matches!(ask.whose, Whose::Address(_)).then(|| flood.buckets());
-    let tables = std::iter::once(limits.buckets()).chain(flood);
-    let places = tables.flat_map(|buckets| {
-        let wanted = move |(scope, _): &(Box<str>, Slot)| ask.policy.as_ref().is_none_or(|name| is_of(scope, name));
-        let scopes = buckets.scopes().into_iter().filter(wanted);
-        scopes.map(move |(scope, slot)| Place { buckets, scope, slot, subject })
-    });
-    places.collect()
-}
-
-/// The same; an error when a policy was named and there is none of that name.
-fn places<'b>(
+///
+/// # Errors
+/// When a policy was named and there is none of that name.
+fn local_locations<'b>(
     limits: &'b Limits,
     flood: &'b FloodGuardState,
-    ask: &AskLimits,
-) -> Result<Vec<Place<'b>>, UnknownPolicy> {
-    let places = here(limits, flood, ask);
-    if places.is_empty() && ask.policy.is_some() { Err(UnknownPolicy) } else { Ok(places) }
+    query: &LimitsQuery,
+) -> Result<Vec<BucketLocation<'b>>, UnknownPolicy> {
+    let subject = subject(query.whose);
+    let flood = matches!(query.whose, Whose::Address(_)).then(|| flood.buckets());
+    let tables = std::iter::once(limits.buckets()).chain(flood);
+    let locations = tables.flat_map(|buckets| {
+        let wanted = |(scope, _): &(Box<str>, ScopeId)| query.policy.as_ref().is_none_or(|name| is_of(scope, name));
+        let scopes = buckets.scopes().into_iter().filter(wanted);
+        scopes.map(move |(name, scope)| BucketLocation { buckets, scope: name, key: Key { scope, subject } })
+    });
+    let locations: Vec<_> = locations.collect();
+    if locations.is_empty() && query.policy.is_some() { Err(UnknownPolicy) } else { Ok(locations) }
+}
+
+/// Those of them that may be in the shared store, too.
+fn shared_locations<'b>(limits: &Limits, local: &[BucketLocation<'b>]) -> Vec<BucketLocation<'b>> {
+    let of_policies = |location: &&BucketLocation<'_>| std::ptr::eq(location.buckets, limits.buckets());
+    let shared = local.iter().filter(of_policies).filter(|location| !location.scope.starts_with(FALLBACK));
+    shared.cloned().collect()
 }
 
 fn subject(whose: Whose) -> Subject {
@@ -131,16 +135,16 @@ fn is_of(scope: &str, name: &str) -> bool {
     rest.is_some_and(|rest| rest == ":all" || rest.starts_with(":route:") || rest.starts_with(":group:"))
 }
 
-/// A bucket that lacks so much.
-fn view(scope: &str, lacking: Tat, quota: Quota, counted_in: CountedIn) -> BucketView {
+/// A bucket with this debt.
+fn view(scope: &str, debt: Debt, quota: Quota, counted_in: CountedIn) -> BucketView {
     let millis = |time: std::time::Duration| u64::try_from(time.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX);
     BucketView {
         scope: scope.to_owned(),
         limit: quota.limit(),
         burst: quota.burst(),
         window_ms: millis(quota.period()),
-        left: u64::from(gcra::held(lacking, 0, quota, u32::MAX)),
-        full_in_ms: millis(lacking.until_full(0)),
+        left: u64::from(debt.held(quota, u32::MAX)),
+        full_in_ms: millis(debt.until_full()),
         counted_in,
     }
 }
@@ -152,24 +156,24 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
-    use crate::config::spec::{OnStoreFailure, Sharing};
-    use crate::limits::{Check, Policy, Reach};
+    use crate::config::spec::Sharing;
+    use crate::limits::{Check, Policy, PolicyOptions, Scope};
     use crate::model::units::Rate;
 
     const NOW: Tick = Tick(90_000_000);
 
     fn spent() -> (Limits, FloodGuardState) {
         let (limits, flood) = (Limits::local(1_000), FloodGuardState::new(1_000));
-        let how = (false, Sharing::None, OnStoreFailure::Local);
+        let options = PolicyOptions { sharing: Sharing::None, ..PolicyOptions::default() };
         let quota = Quota::new(Rate { limit: 60, period: Duration::from_secs(60) }, 4);
-        for (name, reach, cost) in [
-            ("match", Reach::Route("match"), 64),
-            ("match", Reach::Route("other"), 0),
-            ("matching", Reach::AllRoutes, 2),
+        for (name, scope_of, cost) in [
+            ("match", Scope::Route("match"), 64),
+            ("match", Scope::Route("other"), 0),
+            ("matching", Scope::AllRoutes, 2),
         ] {
-            let policy = Policy::new(name, reach, how, limits.buckets());
+            let policy = Policy::new(name, scope_of, options, limits.buckets());
             for subject in [Subject::User(UserId(7)), Subject::address("2001:db8::1".parse().unwrap())] {
-                limits.decide_here(NOW, std::iter::once(Check { policy: &policy, subject, quota, cost }));
+                limits.buckets().decide_all(NOW, &[Check::single(&policy, subject, quota, cost)]);
             }
         }
         (limits, flood)
@@ -178,20 +182,21 @@ mod tests {
     #[test]
     fn a_policy_may_have_any_name() {
         let (limits, flood) = (Limits::local(1_000), FloodGuardState::new(1_000));
-        let how = (false, Sharing::Exact, OnStoreFailure::Local);
+        let options = PolicyOptions::default();
         let names = ["fallback", "all", "route"];
         let scopes: Vec<_> =
-            names.map(|name| Policy::new(name, Reach::Route("all"), how, limits.buckets()).scope).into();
+            names.map(|name| Policy::new(name, Scope::Route("all"), options, limits.buckets()).scope).into();
         for (name, scope) in names.iter().zip(scopes) {
-            let places = places(&limits, &flood, &ask(Whose::User(7), Some(name))).unwrap();
-            let shared: Vec<Box<str>> = there(&limits, &places).into_iter().map(|place| place.scope).collect();
+            let local = local_locations(&limits, &flood, &ask(Whose::User(7), Some(name))).unwrap();
+            let shared: Vec<Box<str>> =
+                shared_locations(&limits, &local).into_iter().map(|location| location.scope).collect();
             assert_eq!(shared, [Box::from(&*scope)], "{name}");
-            assert_eq!(places.len(), 2, "{name}: its own bucket and the one that stands in for it");
+            assert_eq!(local.len(), 2, "{name}: its own bucket and the one that stands in for it");
         }
     }
 
-    fn ask(whose: Whose, policy: Option<&str>) -> AskLimits {
-        AskLimits { whose, policy: policy.map(str::to_owned) }
+    fn ask(whose: Whose, policy: Option<&str>) -> LimitsQuery {
+        LimitsQuery { whose, policy: policy.map(str::to_owned) }
     }
 
     fn shown(limits: &Limits, flood: &FloodGuardState, whose: Whose) -> Vec<(String, u64, u64)> {

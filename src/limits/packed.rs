@@ -2,14 +2,16 @@
 
 use std::hash::{Hash, Hasher};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Key, Subject};
 use crate::model::gcra::Tat;
 use crate::model::identity::{ApiKeyId, UserId};
 use crate::model::role::Role;
 
-/// A subject without its type: which of the closed set, and its number. Both also stand in kept files: a number is
+/// A subject without its type: which of the closed set, and its number. Both also stand in saved files: a number is
 /// never given another meaning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct PackedSubject {
     pub(super) kind: u8,
     pub(super) id: u64,
@@ -37,17 +39,17 @@ impl From<Subject> for PackedSubject {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PackedKey {
     id: u64,
-    slot: u32,
+    scope: u32,
     kind: u8,
 }
 
 impl PackedKey {
-    pub(super) fn new(slot: u32, PackedSubject { kind, id }: PackedSubject) -> PackedKey {
-        PackedKey { id, slot, kind }
+    pub(super) fn new(scope: u32, PackedSubject { kind, id }: PackedSubject) -> PackedKey {
+        PackedKey { id, scope, kind }
     }
 
-    pub(super) fn slot(self) -> u32 {
-        self.slot
+    pub(super) fn scope(self) -> u32 {
+        self.scope
     }
 
     pub(super) fn subject(self) -> PackedSubject {
@@ -57,7 +59,7 @@ impl PackedKey {
 
 impl From<Key> for PackedKey {
     fn from(key: Key) -> PackedKey {
-        PackedKey::new(key.slot.0, key.subject.into())
+        PackedKey::new(key.scope.0, key.subject.into())
     }
 }
 
@@ -65,7 +67,7 @@ impl Hash for PackedKey {
     /// In two steps rather than three.
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.id);
-        state.write_u64(u64::from(self.slot) << 8 | u64::from(self.kind));
+        state.write_u64(u64::from(self.scope) << 8 | u64::from(self.kind));
     }
 }
 
@@ -92,7 +94,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::limits::Slot;
+    use crate::limits::ScopeId;
 
     #[test]
     fn a_key_and_its_bucket_take_32_bytes() {
@@ -110,7 +112,7 @@ mod tests {
         };
         let subjects = (0..4).flat_map(of).chain(roles).chain([Subject::Role(None), Subject::Everyone]);
         let keys: Vec<Key> =
-            subjects.flat_map(|subject| [0, 1, 256].map(|slot| Key { slot: Slot(slot), subject })).collect();
+            subjects.flat_map(|subject| [0, 1, 256].map(|scope| Key { scope: ScopeId(scope), subject })).collect();
         let packed: HashSet<PackedKey> = keys.iter().map(|key| PackedKey::from(*key)).collect();
         assert_eq!(packed.len(), keys.len());
         assert!(keys.iter().all(|key| PackedKey::from(*key).subject() == key.subject.into()));

@@ -2,18 +2,29 @@
 
 use std::sync::Arc;
 
-use super::{Buckets, Slot, Subject};
+use super::{Buckets, ScopeId, Subject};
 use crate::config::spec::{OnStoreFailure, Sharing};
 
 /// What a bucket of a policy spans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach<'n> {
+pub enum Scope<'n> {
     /// One route.
     Route(&'n str),
     /// The routes of a group.
     Group(&'n str),
     /// All routes with the policy.
     AllRoutes,
+}
+
+/// What the table says of a policy besides its name, its subjects and its quotas.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PolicyOptions {
+    /// Whether it only counts.
+    pub shadow: bool,
+    /// How replicas count together.
+    pub sharing: Sharing,
+    /// What happens while the shared store does not answer.
+    pub on_store_failure: OnStoreFailure,
 }
 
 /// One policy on one route.
@@ -24,48 +35,53 @@ pub struct Policy {
     /// Name of its buckets, over all replicas and reloads: the policy and what they span.
     pub scope: Arc<str>,
     /// The same as a number of this process.
-    pub slot: Slot,
+    pub scope_id: ScopeId,
     /// Whether it only counts.
     pub shadow: bool,
-    /// How replicas count together.
-    pub sharing: Sharing,
+    /// How replicas count it together, where they count anything together; `None`: each counts it alone.
+    pub shared: Option<SharedCounting>,
+}
+
+/// How replicas count a policy together.
+#[derive(Debug, Clone)]
+pub struct SharedCounting {
+    /// Whether replicas take tokens ahead.
+    pub leased: bool,
     /// What happens while the shared store does not answer.
     pub on_store_failure: OnStoreFailure,
-    /// Where it is counted while the shared store does not answer: buckets of this process, apart from those above.
-    /// `None` when it is not shared.
-    pub fallback: Option<Arc<Policy>>,
+    /// Where this process counts alone while the shared store does not answer: buckets apart from all others.
+    pub fallback: Arc<Policy>,
 }
 
 impl Policy {
     /// A policy that refuses, counted by this process alone.
     pub fn alone(name: &str, buckets: &Buckets) -> Policy {
-        Policy::new(name, Reach::AllRoutes, (false, Sharing::None, OnStoreFailure::Local), buckets)
+        let options = PolicyOptions { sharing: Sharing::None, ..PolicyOptions::default() };
+        Policy::new(name, Scope::AllRoutes, options, buckets)
     }
 
-    /// The policy `name` where it reaches so far.
-    pub fn new(
-        name: &str,
-        reach: Reach<'_>,
-        (shadow, sharing, on_store_failure): (bool, Sharing, OnStoreFailure),
-        buckets: &Buckets,
-    ) -> Policy {
-        let scope = match reach {
-            Reach::Route(route) => format!("{name}:route:{route}"),
-            Reach::Group(group) => format!("{name}:group:{group}"),
-            Reach::AllRoutes => format!("{name}:all"),
+    /// The policy `name` with this scope.
+    pub fn new(name: &str, scope: Scope<'_>, options: PolicyOptions, buckets: &Buckets) -> Policy {
+        let scope = match scope {
+            Scope::Route(route) => format!("{name}:route:{route}"),
+            Scope::Group(group) => format!("{name}:group:{group}"),
+            Scope::AllRoutes => format!("{name}:all"),
         };
-        let named = |scope: String| {
-            let slot = buckets.slot(&scope);
-            let (name, scope) = (name.into(), scope.into());
-            Policy { name, scope, slot, shadow, sharing, on_store_failure, fallback: None }
+        let counted_here = |scope: String| {
+            let scope_id = buckets.scope_id(&scope);
+            Policy { name: name.into(), scope: scope.into(), scope_id, shadow: options.shadow, shared: None }
         };
-        let fallback = (sharing != Sharing::None).then(|| Arc::new(named(format!("{FALLBACK}{scope}"))));
-        Policy { fallback, ..named(scope) }
+        let shared = (options.sharing != Sharing::None).then(|| SharedCounting {
+            leased: options.sharing == Sharing::Lease,
+            on_store_failure: options.on_store_failure,
+            fallback: Arc::new(counted_here(format!("{FALLBACK}{scope}"))),
+        });
+        Policy { shared, ..counted_here(scope) }
     }
 
     /// Whether replicas count it together, where they count anything together.
     pub fn is_shared(&self) -> bool {
-        self.sharing != Sharing::None
+        self.shared.is_some()
     }
 
     /// Name of a subject's bucket in the shared store.

@@ -17,6 +17,11 @@ impl Quotas {
         usize::try_from(number).ok().and_then(|index| self.0.get(index).copied().flatten())
     }
 
+    /// Something of each, by their numbers; the default where a number has none.
+    pub(super) fn each<T: Default>(&self, of: impl Fn(Quota) -> T) -> Vec<T> {
+        self.0.iter().map(|quota| quota.map_or_else(T::default, &of)).collect()
+    }
+
     /// The number of a quota, when it has one.
     pub(super) fn find(&self, quota: Quota) -> Option<u32> {
         number(self.0.iter().position(|kept| *kept == Some(quota))?)

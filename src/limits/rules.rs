@@ -18,14 +18,14 @@ pub const PULL_EVERY: Duration = Duration::from_secs(5);
 
 /// The operators' rules.
 #[derive(Debug, Default)]
-pub struct Rules {
+pub struct OperatorRules {
     overrides: Overrides,
     blocks: Blocks,
     /// Stamp of what was read last.
     known: Mutex<Option<i64>>,
 }
 
-impl Rules {
+impl OperatorRules {
     /// Other rates of single users.
     pub fn overrides(&self) -> &Overrides {
         &self.overrides
@@ -40,9 +40,9 @@ impl Rules {
     ///
     /// # Errors
     /// When the store does not answer; what is known stays.
-    pub async fn pull(&self, store: &dyn LimitRuleStore, unix_seconds: i64) -> Result<(), StoreError> {
+    pub async fn pull(&self, store: &dyn LimitRuleStore) -> Result<(), StoreError> {
         let known = *self.known.lock();
-        let Some(rules) = store.limit_rules(known, unix_seconds).await? else { return Ok(()) };
+        let Some(rules) = store.limit_rules(known).await? else { return Ok(()) };
         self.blocks.set(&rules.blocks);
         self.overrides.set(rules.overrides);
         *self.known.lock() = Some(rules.stamp);
@@ -58,7 +58,7 @@ impl Rules {
         metrics: LimitRuleMetrics,
         runtime: &Handle,
     ) {
-        let mut healthy = self.look(&*store, clock.unix_seconds(), &metrics, true).await;
+        let mut healthy = self.pull_and_report(&*store, clock.unix_seconds(), &metrics, true).await;
         let rules = Arc::downgrade(self);
         runtime.spawn(async move {
             let mut ticks = tokio::time::interval(PULL_EVERY);
@@ -67,20 +67,20 @@ impl Rules {
             loop {
                 ticks.tick().await;
                 let Some(rules) = rules.upgrade() else { return };
-                healthy = rules.look(&*store, clock.unix_seconds(), &metrics, healthy).await;
+                healthy = rules.pull_and_report(&*store, clock.unix_seconds(), &metrics, healthy).await;
             }
         });
     }
 
     /// One pull, told of when it is the first that fails or succeeds again. Answers whether it succeeded.
-    async fn look(
+    async fn pull_and_report(
         &self,
         store: &dyn LimitRuleStore,
         unix_seconds: i64,
         metrics: &LimitRuleMetrics,
         was_healthy: bool,
     ) -> bool {
-        let result = self.pull(store, unix_seconds).await;
+        let result = self.pull(store).await;
         match (&result, was_healthy) {
             (Err(error), true) => {
                 tracing::error!(%error, "new overrides and blocks are not seen; those that are known hold on");
@@ -104,6 +104,7 @@ mod tests {
     use super::*;
     use crate::model::identity::UserId;
     use crate::store::{AddressBlock, LimitOverride, LimitRules};
+    use crate::telemetry::metrics::Metrics;
 
     /// Gives what it was given; nothing while it is down.
     #[derive(Default)]
@@ -130,7 +131,7 @@ mod tests {
             unreachable!()
         }
 
-        async fn limit_rules(&self, known: Option<i64>, _: i64) -> Result<Option<LimitRules>, StoreError> {
+        async fn limit_rules(&self, known: Option<i64>) -> Result<Option<LimitRules>, StoreError> {
             if self.down.load(Ordering::Acquire) {
                 return Err(StoreError::Unavailable("told so".into()));
             }
@@ -144,24 +145,37 @@ mod tests {
         LimitRules { stamp, overrides: Vec::new(), blocks: vec![block] }
     }
 
+    /// A gateway whose clock was ahead when it read: what it took for over is in force once the clock is right.
+    #[tokio::test]
+    async fn what_is_over_by_a_wrong_clock_comes_back_with_the_right_one() {
+        let (store, known) = (Stub::default(), OperatorRules::default());
+        *store.rules.lock() = Some(rules(1, 100));
+        let metrics = Metrics::new("test").unwrap().limit_rules();
+        let refused = |now| known.blocks().refuse("192.0.2.7".parse().unwrap(), now);
+        assert!(known.pull_and_report(&store, 5_000, &metrics, true).await);
+        assert!(!refused(5_000) && metrics.blocks.get() == 0);
+        assert!(known.pull_and_report(&store, 50, &metrics, true).await);
+        assert!(refused(50) && metrics.blocks.get() == 1);
+    }
+
     #[tokio::test]
     async fn a_store_that_is_down_takes_nothing_away() {
-        let (store, known) = (Stub::default(), Rules::default());
+        let (store, known) = (Stub::default(), OperatorRules::default());
         let refused = |now| known.blocks().refuse("192.0.2.7".parse().unwrap(), now);
-        known.pull(&store, 0).await.unwrap();
+        known.pull(&store).await.unwrap();
         assert!(!refused(0));
         *store.rules.lock() = Some(rules(1, 100));
-        known.pull(&store, 0).await.unwrap();
+        known.pull(&store).await.unwrap();
         assert!(refused(99));
         store.down.store(true, Ordering::Release);
-        known.pull(&store, 50).await.unwrap_err();
+        known.pull(&store).await.unwrap_err();
         assert!(refused(99) && !refused(100), "it goes on, and ends in time");
         *store.rules.lock() = Some(rules(1, 900));
         store.down.store(false, Ordering::Release);
-        known.pull(&store, 100).await.unwrap();
+        known.pull(&store).await.unwrap();
         assert!(!refused(100), "nothing is taken in under the same stamp");
         *store.rules.lock() = Some(rules(2, 900));
-        known.pull(&store, 100).await.unwrap();
+        known.pull(&store).await.unwrap();
         assert!(refused(100));
     }
 }

@@ -53,13 +53,13 @@ impl fmt::Display for Subject {
 
 /// A policy and what its bucket spans, as a number that is the same over every reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Slot(pub(super) u32);
+pub struct ScopeId(pub(super) u32);
 
 /// Which bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key {
     /// The policy and what its bucket spans.
-    pub slot: Slot,
+    pub scope: ScopeId,
     /// Whose it is.
     pub subject: Subject,
 }

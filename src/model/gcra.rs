@@ -8,6 +8,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::units::Rate;
 
 /// A clock that stepped back by more than this is believed: buckets then count as empty, not as emptier than empty.
@@ -21,6 +23,20 @@ pub struct Quota {
     burst: u32,
     period_micros: u64,
     held_back_micros: u64,
+}
+
+/// What a quota is made of, to be written down and read again. Any numbers will do: [`Quota::from_parts`] makes a quota
+/// of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaParts {
+    /// Tokens per period.
+    pub limit: u32,
+    /// Tokens on top of the limit.
+    pub burst: u32,
+    /// The time in which `limit` tokens flow in.
+    pub period_micros: u64,
+    /// The time whose tokens are held back.
+    pub held_back_micros: u64,
 }
 
 /// The theoretical arrival time: the moment at which the bucket is full again. A fresh bucket is [`Tat::FULL`].
@@ -41,12 +57,60 @@ impl Tat {
         self <= Tat { micros: now_micros, part: 0 }
     }
 
-    /// Time from `now_micros` until the bucket is full, rounded up; zero when it is.
-    pub fn until_full(self, now_micros: u64) -> Duration {
+    /// What the bucket owes at `now_micros`.
+    pub fn debt(self, now_micros: u64) -> Debt {
         if self.is_full(now_micros) {
-            return Duration::ZERO;
+            return Debt::NONE;
         }
-        Duration::from_micros(self.micros - now_micros + u64::from(self.part > 0))
+        Debt { micros: self.micros - now_micros, part: self.part }
+    }
+}
+
+/// The time until a bucket is full: what it owes, on whichever clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Debt {
+    /// Whole microseconds.
+    pub micros: u64,
+    /// What is over, in units of 1/limit microseconds of the quota it was computed with; below `limit`.
+    pub part: u32,
+}
+
+impl Debt {
+    /// Of a full bucket.
+    pub const NONE: Debt = Debt { micros: 0, part: 0 };
+
+    /// The moment at which a bucket is full that owes this at `now_micros`; saturates.
+    pub fn due(self, now_micros: u64) -> Tat {
+        Tat { micros: now_micros.saturating_add(self.micros), part: self.part }
+    }
+
+    /// The same as a duration, rounded up.
+    pub fn until_full(self) -> Duration {
+        Duration::from_micros(self.micros.saturating_add(u64::from(self.part > 0)))
+    }
+
+    /// As [`decide`], for a bucket that owes this at `now_micros`. Only the moment in [`Outcome::Allowed`] is about that
+    /// clock, so that a debt that was seen on one clock can be decided on another.
+    pub fn decide(self, now_micros: u64, quota: Quota, cost: u32) -> Decision {
+        let (tolerance, owed) = (quota.tolerance(), quota.units(self));
+        let charged = owed + u128::from(cost) * quota.token();
+        let (outcome, after) = if charged <= tolerance {
+            (Outcome::Allowed(quota.debt(charged).due(now_micros)), charged)
+        } else {
+            (Outcome::Denied(quota.duration((charged - tolerance).min(owed))), owed)
+        };
+        let remaining = tolerance.saturating_sub(after) / quota.token();
+        Decision {
+            outcome,
+            remaining: u64::try_from(remaining).unwrap_or(u64::MAX),
+            reset_after: quota.duration(after),
+        }
+    }
+
+    /// How many tokens, at most `most`, a bucket that owes this still holds.
+    pub fn held(self, quota: Quota, most: u32) -> u32 {
+        let left = quota.tolerance().saturating_sub(quota.units(self)) / quota.token();
+        u32::try_from(left).unwrap_or(u32::MAX).min(most)
     }
 }
 
@@ -85,6 +149,18 @@ impl Quota {
         Quota { limit: rate.limit.max(1), burst, period_micros, held_back_micros: 0 }
     }
 
+    /// The quota that [`Quota::parts`] took apart; of other numbers the nearest one that there is.
+    pub fn from_parts(parts: QuotaParts) -> Quota {
+        let rate = Rate { limit: parts.limit, period: Duration::from_micros(parts.period_micros) };
+        Quota::new(rate, parts.burst).holding_back(Duration::from_micros(parts.held_back_micros))
+    }
+
+    /// What it is made of.
+    pub fn parts(&self) -> QuotaParts {
+        let Quota { limit, burst, period_micros, held_back_micros } = *self;
+        QuotaParts { limit, burst, period_micros, held_back_micros }
+    }
+
     /// The same with a smaller bucket: by what flows in during `time`, at most all but one token. Whoever takes tokens
     /// ahead and keeps them for at most `time` then never admits more than the quota itself would.
     pub fn holding_back(self, time: Duration) -> Quota {
@@ -96,7 +172,7 @@ impl Quota {
 
     /// The share of one of `replicas` that count alone: together they admit what the quota does, except that each has
     /// at least one token.
-    pub fn shared_by(self, replicas: u32) -> Quota {
+    pub fn share_of(self, replicas: u32) -> Quota {
         let replicas = replicas.max(1);
         let (limit, period_micros) = match self.limit / replicas {
             0 => (1, (self.period_micros * u64::from(replicas)).div_ceil(u64::from(self.limit))),
@@ -142,14 +218,19 @@ impl Quota {
         u64::try_from(time.as_micros() * u128::from(self.limit) / self.token()).unwrap_or(u64::MAX)
     }
 
-    /// So many tokens as time: microseconds, and what is over in units of 1/limit.
-    pub fn time_of(&self, tokens: u64) -> Tat {
-        self.later(0, u128::from(tokens) * self.token())
+    /// The time in which so many tokens flow in, be they more than a bucket holds.
+    pub fn time_of(&self, tokens: u64) -> Debt {
+        self.debt(u128::from(tokens) * self.token())
     }
 
-    /// The time in which an empty bucket fills, as [`Quota::time_of`] gives it.
-    pub fn fill_time(&self) -> Tat {
-        self.later(0, self.tolerance())
+    /// The time in which an empty bucket fills.
+    pub fn fill_time(&self) -> Debt {
+        self.debt(self.tolerance())
+    }
+
+    /// The debt of a bucket that so many tokens were taken of; at most all it holds.
+    pub fn debt_of(&self, tokens: u64) -> Debt {
+        self.time_of(tokens).min(self.fill_time())
     }
 
     fn token(&self) -> u128 {
@@ -161,21 +242,18 @@ impl Quota {
         (u128::from(self.capacity()) * self.token()).saturating_sub(held_back)
     }
 
-    /// What a bucket lacks, in units.
-    fn debt(&self, tat: Tat, now_micros: u64) -> u128 {
-        if tat.is_full(now_micros) {
-            return 0;
-        }
-        let debt = u128::from(tat.micros - now_micros) * u128::from(self.limit) + u128::from(tat.part);
+    /// A debt in units; where it is larger by a [`LARGEST_STEP`] than that of an empty bucket, the bucket is empty.
+    fn units(&self, debt: Debt) -> u128 {
+        let units = u128::from(debt.micros) * u128::from(self.limit) + u128::from(debt.part);
         let step = LARGEST_STEP.as_micros() * u128::from(self.limit);
-        if debt > self.tolerance() + step { self.tolerance() } else { debt }
+        if units > self.tolerance() + step { self.tolerance() } else { units }
     }
 
-    /// The moment `units` after `now_micros`.
-    fn later(&self, now_micros: u64, units: u128) -> Tat {
+    /// So many units as a debt.
+    fn debt(&self, units: u128) -> Debt {
         let limit = u128::from(self.limit);
-        Tat {
-            micros: now_micros.saturating_add(u64::try_from(units / limit).unwrap_or(u64::MAX)),
+        Debt {
+            micros: u64::try_from(units / limit).unwrap_or(u64::MAX),
             part: u32::try_from(units % limit).unwrap_or(0),
         }
     }
@@ -183,39 +261,18 @@ impl Quota {
     fn duration(&self, units: u128) -> Duration {
         Duration::from_micros(u64::try_from(units.div_ceil(u128::from(self.limit))).unwrap_or(u64::MAX))
     }
-
-    /// A bucket that lacks `tokens` at `now_micros`; at most all it holds.
-    pub fn lacking(&self, tokens: u64, now_micros: u64) -> Tat {
-        let debt = u128::from(tokens.min(self.capacity())) * self.token();
-        self.later(now_micros, debt.min(self.tolerance()))
-    }
 }
 
 /// Decides whether `cost` tokens can be taken at `now_micros`. A clock that steps back grants nothing: the bucket then
 /// counts as emptier by the time stepped, up to [`LARGEST_STEP`], and as empty beyond it.
 pub fn decide(tat: Tat, now_micros: u64, quota: Quota, cost: u32) -> Decision {
-    let tolerance = quota.tolerance();
-    let debt = quota.debt(tat, now_micros);
-    let charged = debt + u128::from(cost) * quota.token();
-    let (outcome, after) = if charged <= tolerance {
-        (Outcome::Allowed(quota.later(now_micros, charged)), charged)
-    } else {
-        (Outcome::Denied(quota.duration((charged - tolerance).min(debt))), debt)
-    };
-    let remaining = tolerance.saturating_sub(after) / quota.token();
-    Decision { outcome, remaining: u64::try_from(remaining).unwrap_or(u64::MAX), reset_after: quota.duration(after) }
-}
-
-/// How many tokens, at most `most`, a bucket still holds.
-pub fn held(tat: Tat, now_micros: u64, quota: Quota, most: u32) -> u32 {
-    let left = quota.tolerance().saturating_sub(quota.debt(tat, now_micros)) / quota.token();
-    u32::try_from(left).unwrap_or(u32::MAX).min(most)
+    tat.debt(now_micros).decide(now_micros, quota, cost)
 }
 
 /// Gives tokens back that were taken and not used. What flowed in meanwhile stays in; no bucket gets more than full.
 pub fn give_back(tat: Tat, now_micros: u64, quota: Quota, tokens: u32) -> Tat {
-    let debt = quota.debt(tat, now_micros).saturating_sub(u128::from(tokens) * quota.token());
-    quota.later(now_micros, debt)
+    let owed = quota.units(tat.debt(now_micros)).saturating_sub(u128::from(tokens) * quota.token());
+    quota.debt(owed).due(now_micros)
 }
 
 /// Carries a bucket over from one quota to another: the share that is left stays the same, so a changed limit
@@ -226,12 +283,11 @@ pub fn rescale(tat: Tat, now_micros: u64, from: Quota, to: Quota) -> Tat {
     if tat.is_full(now_micros) {
         return Tat::FULL;
     }
-    let lacks = float(tat.micros - now_micros) + f64::from(tat.part) / f64::from(from.limit);
-    let share = (lacks / fill_micros(from)).min(1.0);
-    let carried = whole((share * fill_micros(to)).ceil());
-    let empty = to.fill_time();
-    let carried = Tat { micros: carried, part: 0 }.min(empty);
-    Tat { micros: now_micros.saturating_add(carried.micros), part: carried.part }
+    let debt = tat.debt(now_micros);
+    let owed = float(debt.micros) + f64::from(debt.part) / f64::from(from.limit);
+    let share = (owed / fill_micros(from)).min(1.0);
+    let carried = Debt { micros: whole((share * fill_micros(to)).ceil()), part: 0 };
+    carried.min(to.fill_time()).due(now_micros)
 }
 
 fn fill_micros(quota: Quota) -> f64 {

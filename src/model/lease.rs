@@ -5,18 +5,21 @@ use std::time::Duration;
 
 use super::gcra::Quota;
 
+/// [`LEASE`] in microseconds.
+pub const LEASE_MICROS: u64 = 200_000;
 /// How long tokens may be spent after they were taken ahead.
-pub const LEASE: Duration = Duration::from_millis(200);
+pub const LEASE: Duration = Duration::from_micros(LEASE_MICROS);
+
+/// Most tokens that one call takes ahead. With the longest period, their time in units stays a whole number of a double,
+/// which is what Redis' scripts count in.
+pub const MAX_TOKENS_AHEAD: u64 = 10_000;
 
 /// Quotas with less flowing in during a lease stay exact: below 20 per second.
 const LEAST_FLOW: u64 = 4;
 
-/// Most tokens of one call, so that the arithmetic of Redis' doubles stays exact.
-const MOST_PER_CALL: u64 = 10_000;
-
 /// The quota of the shared bucket where replicas take tokens ahead: smaller by what flows in during a lease. Slow
 /// quotas come back as they are, and no tokens are taken ahead of them. It does not depend on how many replicas there are.
-pub fn shared(quota: Quota) -> Quota {
+pub fn reduced(quota: Quota) -> Quota {
     if quota.flow(LEASE) < LEAST_FLOW { quota } else { quota.holding_back(LEASE) }
 }
 
@@ -29,7 +32,7 @@ pub fn is_leased(quota: Quota) -> bool {
 /// together at most a quarter of the bucket.
 pub fn most_ahead(quota: Quota, replicas: u32) -> u32 {
     let share = quota.capacity() / (4 * u64::from(replicas.max(1)));
-    u32::try_from(quota.flow(LEASE).min(share).min(MOST_PER_CALL)).unwrap_or(u32::MAX)
+    u32::try_from(quota.flow(LEASE).min(share).min(MAX_TOKENS_AHEAD)).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -44,18 +47,18 @@ mod tests {
     fn slow_quotas_stay_exact() {
         for rate in ["1/s", "19/s", "20/min", "1199/min", "50000/h", "1000000/day"] {
             let quota = quota(rate, 20);
-            assert_eq!(shared(quota), quota, "{rate}");
-            assert!(!is_leased(shared(quota)), "{rate}");
+            assert_eq!(reduced(quota), quota, "{rate}");
+            assert!(!is_leased(reduced(quota)), "{rate}");
         }
     }
 
     #[test]
     fn of_fast_ones_the_flow_of_a_lease_is_held_back() {
         for (rate, holds) in [("20/s", 36), ("2000/s", 1620), ("1200/min", 1216), ("1000000000/s", 800_000_020)] {
-            let shared = shared(quota(rate, 20));
-            assert!(is_leased(shared), "{rate}");
-            assert_eq!(shared.holds(), holds, "{rate}");
-            assert_eq!(super::shared(shared), shared, "{rate}");
+            let reduced = reduced(quota(rate, 20));
+            assert!(is_leased(reduced), "{rate}");
+            assert_eq!(reduced.holds(), holds, "{rate}");
+            assert_eq!(super::reduced(reduced), reduced, "{rate}");
         }
     }
 

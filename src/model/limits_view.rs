@@ -1,5 +1,5 @@
-//! What operators ask a running gateway about one subject's buckets, and what it answers: the words that `limits show`
-//! and `limits reset` exchange with it.
+//! What operators ask a running gateway about limits, and what it answers: the words that `limits show`, `limits reset`
+//! and `limits override` exchange with it.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -30,10 +30,32 @@ impl fmt::Display for Whose {
     }
 }
 
+/// Where [`LimitsQuery`] is asked, to be answered by [`LimitsView`] and leave everything as it is.
+pub const SHOW_PATH: &str = "/control/limits/show";
+/// Where [`LimitsQuery`] is an order to make the buckets full, answered by how they were.
+pub const RESET_PATH: &str = "/control/limits/reset";
+/// Where [`OverrideQuery`] is asked, to be answered by [`OverrideView`].
+pub const OVERRIDE_PATH: &str = "/control/limits/override";
+
+/// The question whether an override of a policy has an effect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OverrideQuery {
+    /// The policy's name.
+    pub policy: String,
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverrideView {
+    /// Why it has none, as part of a sentence; `None`: it has.
+    pub no_effect: Option<String>,
+}
+
 /// A question, or an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct AskLimits {
+pub struct LimitsQuery {
     /// Whose buckets.
     pub whose: Whose,
     /// Only those of this policy; without one those of all.
@@ -96,15 +118,15 @@ mod tests {
     #[test]
     fn a_question_is_read_as_it_was_written() {
         for (ask, text) in [
-            (AskLimits { whose: Whose::User(7), policy: None }, r#"{"whose":{"user":7},"policy":null}"#),
+            (LimitsQuery { whose: Whose::User(7), policy: None }, r#"{"whose":{"user":7},"policy":null}"#),
             (
-                AskLimits { whose: Whose::Address("192.0.2.1".parse().unwrap()), policy: Some("match".to_owned()) },
+                LimitsQuery { whose: Whose::Address("192.0.2.1".parse().unwrap()), policy: Some("match".to_owned()) },
                 r#"{"whose":{"address":"192.0.2.1"},"policy":"match"}"#,
             ),
         ] {
             assert_eq!(serde_json::to_string(&ask).unwrap(), text);
-            assert_eq!(serde_json::from_str::<AskLimits>(text).unwrap(), ask);
+            assert_eq!(serde_json::from_str::<LimitsQuery>(text).unwrap(), ask);
         }
-        assert!(serde_json::from_str::<AskLimits>(r#"{"whose":{"user":7},"other":1}"#).is_err());
+        assert!(serde_json::from_str::<LimitsQuery>(r#"{"whose":{"user":7},"other":1}"#).is_err());
     }
 }

@@ -30,6 +30,12 @@ pub struct Rate {
 #[error("{0}")]
 pub struct UnitError(&'static str);
 
+/// 365 days. Most that a span of the table, and of a rule that operators make, may be, so that sums of spans and clock
+/// readings stay in range; a bucket that takes longer to fill is a mistake in one of its numbers.
+pub const ONE_YEAR: Duration = Duration::from_secs(365 * 86_400);
+/// 3650 days: most that a span of `gateway.yaml` may be.
+pub const TEN_YEARS: Duration = Duration::from_secs(3_650 * 86_400);
+
 const SPAN: UnitError = UnitError("expected a duration such as 250ms, 30s, 5m, 2h or 1d");
 const BYTES: UnitError = UnitError("expected a size such as 512B, 64KiB, 50MiB or 1GiB");
 const RATE: UnitError = UnitError("expected a rate such as 5/s, 20/min, 1000/h or 5000/day, at least 1");

@@ -163,11 +163,11 @@ impl Gateway {
             edits: std::mem::take(&mut ctx.edits),
             limit: None,
             keyed: None,
-            places: Vec::new(),
+            permits: Vec::new(),
         };
         let admission = matched.route.chain.admit(&mut exchange).await;
-        let Exchange { identity, edits, limit, keyed, places, .. } = exchange;
-        (ctx.identity, ctx.edits, ctx.limit, ctx.places) = (identity, edits, limit, places);
+        let Exchange { identity, edits, limit, keyed, permits, .. } = exchange;
+        (ctx.identity, ctx.edits, ctx.limit, ctx.permits) = (identity, edits, limit, permits);
         match admission {
             Err(rejection) => return Ok(Step::Refuse(rejection)),
             Ok(Admission::Answered(reply)) => return Ok(Step::Answer(reply)),

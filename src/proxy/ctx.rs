@@ -16,7 +16,7 @@ use crate::clock::Tick;
 use crate::filters::chain::Permit;
 use crate::filters::exchange::{Edits, LimitState};
 use crate::filters::idempotency::Recording;
-use crate::limits::Place;
+use crate::limits::InFlightPermit;
 use crate::model::cors::CorsVerdict;
 use crate::model::identity::{Client, Identity};
 use crate::model::rejection::Rejection;
@@ -55,7 +55,7 @@ pub struct RequestCtx {
     /// The limit closest to exhaustion.
     pub limit: Option<LimitState>,
     /// Its places under bounds on requests in flight; free again when the request or its tunnel ends, however it does.
-    pub places: Vec<Place>,
+    pub permits: Vec<InFlightPermit>,
     /// The trace it belongs to.
     pub trace: TraceParent,
     /// Why it was refused, if it was.
@@ -126,7 +126,7 @@ impl RequestCtx {
             edits: Edits::default(),
             cors: CorsVerdict::NotCors,
             limit: None,
-            places: Vec::new(),
+            permits: Vec::new(),
             trace: TraceParent::default(),
             rejection: None,
             page_code: None,

@@ -36,7 +36,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::audit::Audit;
 use crate::clock::Clock;
-use crate::limits::Rules;
+use crate::limits::OperatorRules;
 use crate::snapshot::{Destination, Live};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::{Counter, Metrics, RouteMetrics};
@@ -56,7 +56,7 @@ pub struct Gateway {
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// What operators decided about addresses.
-    pub rules: Arc<Rules>,
+    pub rules: Arc<OperatorRules>,
     /// Counts requests of blocked addresses.
     pub blocked: Counter,
     /// Counters of requests without a route.
@@ -256,7 +256,7 @@ impl ProxyHttp for Gateway {
         record::write(self, session, error, ctx);
         // The exchange with the target is over; one with the client may go on for a while.
         ctx.attempt.iter_mut().for_each(Attempt::finish);
-        ctx.places.clear();
+        ctx.permits.clear();
         if error.is_none() {
             respond::linger(session, ctx).await;
         }

@@ -2,9 +2,9 @@
 
 mod connection_guard;
 mod front;
-mod kept_limits;
 mod keys;
 mod listeners;
+mod persist_limits;
 mod reload;
 mod services;
 mod settings_watch;
@@ -112,6 +112,7 @@ async fn serve(start: Start, control: &Runtime, proxy: &Runtime) -> anyhow::Resu
         () = signals.end() => return Ok(()), // while the running process is waited for
     };
     let (version, address) = (env!("CARGO_PKG_VERSION"), front.address);
+    services.own_limits(&start.data_dir);
     tracing::info!(%address, admin = %settings.admin.address, version, "gateway is up");
     let of_gateway = |kind, details: String| Event::new(kind).by(Actor::Gateway).saying(details);
     services.audit.record(of_gateway(EventKind::Startup, format!("version {version} on {address}")));

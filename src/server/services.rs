@@ -12,8 +12,8 @@ use tokio::runtime::Handle;
 
 use super::Start;
 use super::connection_guard::{self, Guarded};
-use super::kept_limits;
 use super::keys::{self, Keys};
+use super::persist_limits;
 use super::reload::Reloader;
 use super::shutdown::Drain;
 use super::store;
@@ -25,12 +25,12 @@ use crate::clock::Clock;
 use crate::config::settings::{LogSink, Settings, TokenSecret};
 use crate::filters::catalog::FilterHandles;
 use crate::limits::flood_guard::FloodGuardState;
-use crate::limits::{Buckets, Limits, Rules};
+use crate::limits::{Buckets, Limits, OperatorRules};
 use crate::model::retry::MAX_RETRIES;
 use crate::proxy::connections::{ConnectionLimits, Connections};
 use crate::proxy::{BodyBudget, Gateway, HeadLimits};
 use crate::snapshot::{Handles, Live};
-use crate::store::redis::{NAME as REDIS, RedisIdempotency, RedisLimits, RedisThrottle, SharedRedis};
+use crate::store::redis::{NAME as REDIS, RedisBucketStore, RedisIdempotency, RedisThrottle, SharedRedis};
 use crate::store::{IdempotencyBounds, IdempotencyStore, IdentityStore, LocalIdempotency};
 use crate::telemetry::access_log::{AccessLog, Sink};
 use crate::telemetry::metrics::{BucketState, Metrics, UNMATCHED};
@@ -62,6 +62,8 @@ pub struct Services {
     pub pages: Arc<Pages>,
     /// What operators see and change of the limits.
     pub limits_control: Arc<LimitsControl>,
+    /// Whether the last run left buckets that were taken in.
+    limits_restored: bool,
     /// What `/readyz` says.
     pub readiness: Arc<Readiness>,
     /// Client connections.
@@ -74,7 +76,7 @@ pub struct Services {
     pub access_log: Arc<AccessLog>,
     /// How to drain.
     pub drain: Drain,
-    rules: Arc<Rules>,
+    rules: Arc<OperatorRules>,
     clock: Clock,
     settings: Settings,
     side_socket: String,
@@ -101,26 +103,28 @@ impl Services {
             accounts.share_throttle(Arc::new(RedisThrottle::new(shared.clone(), common_secret(&settings))));
         }
         let idempotency = idempotency_store(shared.as_ref(), &settings, &runtime, &clock, &metrics)?;
-        let limits = rate_limits(shared.as_ref(), start, &runtime, (&metrics, &clock));
+        let limits = Arc::new(rate_limits(shared.as_ref(), settings.redis.replicas, &runtime, (&metrics, &clock)));
         limits.rules().follow(store, clock.clone(), metrics.limit_rules(), &runtime).await;
         let filters = filter_handles(&accounts, limits.clone(), idempotency, &metrics);
-        let limits_control = limits_control(limits.clone(), &audit, &clock);
-        watch_buckets(&limits_control, &metrics);
+        let flood = Arc::new(FloodGuardState::new(MAX_FLOOD_ADDRESSES));
+        watch_buckets(&limits, &flood, &metrics);
         let registry = Registry::new(clock.clone(), runtime, metrics.clone());
-        let flood = limits_control.flood.clone();
-        let reloader = reloader(start, (filters, flood), &registry, &metrics, &clock, &audit);
+        let reloader = reloader(start, (filters, flood.clone()), &registry, &metrics, &clock, &audit);
         let live = Arc::new(reloader.start(start.last_good)?);
+        let limits_control =
+            LimitsControl { limits, flood, audit: audit.clone(), clock: clock.clone(), live: live.clone() };
         let pages = Pages::new(live.clone(), registry.clone(), metrics.clone(), clock.clone(), info(&settings));
         let access_log = AccessLog::start(&sink(&settings.log.access), metrics.log_lines_dropped())?;
         Ok(Services {
+            limits_restored: restore_limits(start, &limits_control),
             live,
-            rules: limits.rules().clone(),
+            rules: limits_control.limits.rules().clone(),
             reloader,
             keys: Keys::new(keys, accounts.authenticator(), audit.clone()),
             readiness: Readiness::new(registry, stores(accounts.clone(), shared)),
             accounts,
             pages,
-            limits_control,
+            limits_control: Arc::new(limits_control),
             connections: Connections::new(
                 clock.clone(),
                 connection_limits(&settings),
@@ -141,10 +145,17 @@ impl Services {
         })
     }
 
+    /// The gateway is up: what the last run left is its own now.
+    pub fn own_limits(&self, data_dir: &Path) {
+        if self.limits_restored {
+            persist_limits::discard(data_dir);
+        }
+    }
+
     /// Writes the buckets down for the next start, where that is asked for.
     pub fn keep_limits(&self, data_dir: &Path) {
         if self.settings.limits.persist {
-            kept_limits::keep(data_dir, &self.limits_control.limits, &self.clock);
+            persist_limits::save(data_dir, &self.limits_control.limits, &self.clock);
         }
     }
 
@@ -200,32 +211,17 @@ fn filter_handles(
     }
 }
 
-/// Who counts: all replicas together in the Redis that they share, else this process alone; with the buckets of the last
-/// run, where they are kept.
+/// Who counts: all replicas together in the Redis that they share, else this process alone.
 fn rate_limits(
     shared: Option<&Arc<SharedRedis>>,
-    start: &Start,
-    runtime: &Handle,
-    (metrics, clock): (&Metrics, &Clock),
-) -> Arc<Limits> {
-    let limits = match shared {
-        Some(shared) => shared_limits(shared, start.settings.redis.replicas, runtime, (metrics, clock)),
-        None => Limits::local(MAX_BUCKETS),
-    };
-    if start.settings.limits.persist {
-        kept_limits::restore(&start.data_dir, &limits, clock);
-    }
-    Arc::new(limits)
-}
-
-fn shared_limits(
-    shared: &Arc<SharedRedis>,
     replicas: u32,
     runtime: &Handle,
     (metrics, clock): (&Metrics, &Clock),
 ) -> Limits {
-    let store = Arc::new(RedisLimits::new(shared.clone()));
-    let limits = Limits::shared(MAX_BUCKETS, store, replicas, metrics.shared_limits(), clock.clone());
+    let limits = Limits::local(MAX_BUCKETS);
+    let Some(shared) = shared else { return limits };
+    let store = Arc::new(RedisBucketStore::new(shared.clone()));
+    let limits = limits.distributed(store, replicas, metrics.shared_limits(), clock.clone());
     limits.watch_store(runtime);
     limits
 }
@@ -247,18 +243,13 @@ fn idempotency_store(
     Ok(Arc::new(LocalIdempotency::new(clock.clone(), KEPT_ANSWERS, told)?))
 }
 
-/// The buckets of the process, as operators reach them.
-fn limits_control(limits: Arc<Limits>, audit: &Audit, clock: &Clock) -> Arc<LimitsControl> {
-    Arc::new(LimitsControl {
-        limits,
-        flood: Arc::new(FloodGuardState::new(MAX_FLOOD_ADDRESSES)),
-        audit: audit.clone(),
-        clock: clock.clone(),
-    })
+/// Whether buckets of the last run were taken in, where that is asked for.
+fn restore_limits(start: &Start, control: &LimitsControl) -> bool {
+    start.settings.limits.persist && persist_limits::restore(&start.data_dir, &control.limits, &control.clock)
 }
 
-fn watch_buckets(control: &Arc<LimitsControl>, metrics: &Metrics) {
-    let (limits, flood) = (control.limits.clone(), control.flood.clone());
+fn watch_buckets(limits: &Arc<Limits>, flood: &Arc<FloodGuardState>, metrics: &Metrics) {
+    let (limits, flood) = (limits.clone(), flood.clone());
     let state = |table, buckets: &Buckets| {
         let (held, evicted) = (buckets.len(), buckets.evicted_early());
         BucketState { table, buckets: held, evicted }

@@ -224,8 +224,8 @@ impl LimitRuleStore for EmbeddedStore {
         self.call(move |connection| limit_rules::remove_block(connection, network, now_s, rand::random())).await
     }
 
-    async fn limit_rules(&self, known: Option<i64>, now_s: i64) -> Result<Option<LimitRules>, StoreError> {
-        self.call(move |connection| limit_rules::read(connection, known, now_s)).await
+    async fn limit_rules(&self, known: Option<i64>) -> Result<Option<LimitRules>, StoreError> {
+        self.call(move |connection| limit_rules::read(connection, known)).await
     }
 }
 

@@ -55,6 +55,16 @@ pub struct LimitRules {
     pub blocks: Vec<AddressBlock>,
 }
 
+impl LimitRules {
+    /// Those that are in force at this Unix second.
+    #[must_use]
+    pub fn in_force(mut self, now_s: i64) -> LimitRules {
+        self.overrides.retain(|each| each.until_s > now_s);
+        self.blocks.retain(|each| each.until_s > now_s);
+        self
+    }
+}
+
 /// Overrides and blocks, kept.
 #[async_trait]
 pub trait LimitRuleStore: Send + Sync {
@@ -65,6 +75,9 @@ pub trait LimitRuleStore: Send + Sync {
     async fn put_override(&self, new: LimitOverride) -> Result<(), StoreError>;
 
     /// Takes an override away. `false`: there was none in force at `now_s`.
+    ///
+    /// # Errors
+    /// When the store does not answer.
     async fn remove_override(&self, user: UserId, policy: &str, now_s: i64) -> Result<bool, StoreError>;
 
     /// Keeps a block, in the place of one of the same network.
@@ -74,8 +87,15 @@ pub trait LimitRuleStore: Send + Sync {
     async fn put_block(&self, new: AddressBlock) -> Result<(), StoreError>;
 
     /// Takes the block of exactly this network away. `false`: there was none in force at `now_s`.
+    ///
+    /// # Errors
+    /// When the store does not answer.
     async fn remove_block(&self, network: IpNet, now_s: i64) -> Result<bool, StoreError>;
 
-    /// Everything that is in force at `now_s`. `None`: nothing was changed since the stamp `known` was given.
-    async fn limit_rules(&self, known: Option<i64>, now_s: i64) -> Result<Option<LimitRules>, StoreError>;
+    /// Everything that is kept, some of it over already: when that is, each reader's own clock says. `None`: nothing was
+    /// changed since the stamp `known` was given.
+    ///
+    /// # Errors
+    /// When the store does not answer, or keeps something that is no rule.
+    async fn limit_rules(&self, known: Option<i64>) -> Result<Option<LimitRules>, StoreError>;
 }

@@ -27,7 +27,7 @@ fn new_block(network: &str, until_s: i64, made_at_ms: i64) -> AddressBlock {
 }
 
 async fn all(store: &dyn IdentityStore, now_s: i64) -> LimitRules {
-    store.limit_rules(None, now_s).await.unwrap().unwrap()
+    store.limit_rules(None).await.unwrap().unwrap().in_force(now_s)
 }
 
 async fn overrides_are_kept_replaced_and_taken_away(store: &dyn IdentityStore, user: UserId) {
@@ -68,7 +68,7 @@ async fn blocks_are_kept_replaced_and_taken_away(store: &dyn IdentityStore) {
 
 async fn every_change_has_another_stamp(store: &dyn IdentityStore, user: UserId) {
     let mut stamp = all(store, 0).await.stamp;
-    assert_eq!(store.limit_rules(Some(stamp), 0).await.unwrap(), None);
+    assert_eq!(store.limit_rules(Some(stamp)).await.unwrap(), None);
     for change in 0..4 {
         match change {
             0 => store.put_override(new_override(user, "p", "1/s", 100)).await.unwrap(),
@@ -76,11 +76,11 @@ async fn every_change_has_another_stamp(store: &dyn IdentityStore, user: UserId)
             2 => store.put_block(new_block("192.0.2.7/32", 100, 1_000)).await.unwrap(),
             _ => assert!(store.remove_block("192.0.2.7/32".parse().unwrap(), 50).await.unwrap()),
         }
-        let rules = store.limit_rules(Some(stamp), 0).await.unwrap().unwrap();
+        let rules = store.limit_rules(Some(stamp)).await.unwrap().unwrap();
         assert_ne!(rules.stamp, stamp);
         stamp = rules.stamp;
     }
-    assert_eq!(store.limit_rules(Some(stamp), 0).await.unwrap(), None);
+    assert_eq!(store.limit_rules(Some(stamp)).await.unwrap(), None);
 }
 
 async fn a_purge_takes_what_ended(store: &dyn IdentityStore, user: UserId) {

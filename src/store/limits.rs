@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::StoreError;
-use crate::model::gcra::{Quota, Tat};
+use crate::model::gcra::{Debt, Quota};
 
 /// One bucket's part in a decision.
 #[derive(Debug, Clone)]
@@ -23,25 +23,24 @@ pub struct Charge {
 /// What was found of one bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
-    /// The time after which it would have been full, before the cost was taken: microseconds, and what is over in units
-    /// of 1/limit of its quota. [`decide`](crate::model::gcra::decide) at the time 0 says what follows.
-    pub lacking: Tat,
+    /// What it owed before the cost was taken. [`Debt::decide`] says what follows.
+    pub debt: Debt,
     /// Tokens that were taken ahead.
     pub ahead: u32,
 }
 
 /// A bucket as it is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeptBucket {
-    /// As in [`Found`].
-    pub lacking: Tat,
+pub struct SharedBucket {
+    /// What it owes.
+    pub debt: Debt,
     /// The quota that it was last charged under.
     pub quota: Quota,
 }
 
 /// Keeps buckets for all replicas, on one clock.
 #[async_trait]
-pub trait SharedLimits: Send + Sync {
+pub trait BucketStore: Send + Sync {
     /// Whether the store is there, as far as is known without asking it.
     fn is_up(&self) -> bool;
 
@@ -53,11 +52,20 @@ pub trait SharedLimits: Send + Sync {
     async fn charge(&self, charges: &[Charge]) -> Result<Vec<Found>, StoreError>;
 
     /// The buckets of these names, changing nothing; `None` for those that are full.
-    async fn look(&self, buckets: &[String]) -> Result<Vec<Option<KeptBucket>>, StoreError>;
+    ///
+    /// # Errors
+    /// When the store did not answer in time.
+    async fn peek(&self, buckets: &[String]) -> Result<Vec<Option<SharedBucket>>, StoreError>;
 
-    /// Makes these buckets full; answers how they were, as [`SharedLimits::look`].
-    async fn forget(&self, buckets: &[String]) -> Result<Vec<Option<KeptBucket>>, StoreError>;
+    /// Makes these buckets full; answers how they were, as [`BucketStore::peek`].
+    ///
+    /// # Errors
+    /// When the store did not answer in time. Whether they are full is not known then.
+    async fn reset(&self, buckets: &[String]) -> Result<Vec<Option<SharedBucket>>, StoreError>;
 
-    /// Says that this process is here, and how many replicas said so lately, itself included.
-    async fn replicas(&self) -> Result<u32, StoreError>;
+    /// Says that this process is here; answers how many replicas said so lately, itself included.
+    ///
+    /// # Errors
+    /// When the store did not answer in time.
+    async fn heartbeat(&self) -> Result<u32, StoreError>;
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use super::{Charge, Found, KeptBucket, SharedLimits, StoreError};
+use super::{BucketStore, Charge, Found, SharedBucket, StoreError};
 use crate::model::gcra::{self, Outcome, Quota, Tat};
 
 /// How the store behaves.
@@ -26,7 +26,7 @@ pub(crate) enum Mood {
 
 /// Buckets in memory, on a clock that is moved by hand.
 #[derive(Debug)]
-pub(crate) struct ModelLimits {
+pub(crate) struct ModelBucketStore {
     buckets: Mutex<HashMap<String, (Tat, Quota)>>,
     now_micros: AtomicU64,
     mood: Mutex<Mood>,
@@ -34,9 +34,9 @@ pub(crate) struct ModelLimits {
     calls: AtomicU64,
 }
 
-impl ModelLimits {
-    pub(crate) fn new(now_micros: u64) -> ModelLimits {
-        ModelLimits {
+impl ModelBucketStore {
+    pub(crate) fn new(now_micros: u64) -> ModelBucketStore {
+        ModelBucketStore {
             buckets: Mutex::default(),
             now_micros: AtomicU64::new(now_micros),
             mood: Mutex::new(Mood::Answers),
@@ -83,13 +83,13 @@ impl ModelLimits {
         for ((charge, tat), decision) in charges.iter().zip(before).zip(decided) {
             let mut ahead = 0;
             if let (true, Outcome::Allowed(after)) = (pass, decision.outcome) {
-                ahead = gcra::held(after, now, charge.quota, charge.ahead);
+                ahead = after.debt(now).held(charge.quota, charge.ahead);
                 let Outcome::Allowed(after) = gcra::decide(after, now, charge.quota, ahead).outcome else {
                     unreachable!("what is held fits")
                 };
                 buckets.insert(charge.bucket.clone(), (after, charge.quota));
             }
-            found.push(Found { lacking: lacking(tat, now), ahead });
+            found.push(Found { debt: tat.debt(now), ahead });
         }
         found
     }
@@ -125,12 +125,8 @@ fn load(buckets: &mut HashMap<String, (Tat, Quota)>, charge: &Charge, now: u64) 
     tat
 }
 
-fn lacking(tat: Tat, now: u64) -> Tat {
-    if tat.is_full(now) { Tat::FULL } else { Tat { micros: tat.micros - now, part: tat.part } }
-}
-
 #[async_trait]
-impl SharedLimits for ModelLimits {
+impl BucketStore for ModelBucketStore {
     fn is_up(&self) -> bool {
         *self.mood.lock() != Mood::Away
     }
@@ -141,18 +137,18 @@ impl SharedLimits for ModelLimits {
         self.reply(self.charge_now(charges))
     }
 
-    async fn look(&self, names: &[String]) -> Result<Vec<Option<KeptBucket>>, StoreError> {
+    async fn peek(&self, names: &[String]) -> Result<Vec<Option<SharedBucket>>, StoreError> {
         self.listen()?;
         let (now, buckets) = (self.now_micros.load(Ordering::Acquire), self.buckets.lock());
         let kept = |name: &String| {
             let (tat, quota) = *buckets.get(name)?;
-            (!tat.is_full(now)).then(|| KeptBucket { lacking: lacking(tat, now), quota })
+            (!tat.is_full(now)).then(|| SharedBucket { debt: tat.debt(now), quota })
         };
         self.reply(names.iter().map(kept).collect())
     }
 
-    async fn forget(&self, names: &[String]) -> Result<Vec<Option<KeptBucket>>, StoreError> {
-        let kept = self.look(names).await?;
+    async fn reset(&self, names: &[String]) -> Result<Vec<Option<SharedBucket>>, StoreError> {
+        let kept = self.peek(names).await?;
         let mut buckets = self.buckets.lock();
         for name in names {
             buckets.remove(name);
@@ -160,7 +156,7 @@ impl SharedLimits for ModelLimits {
         Ok(kept)
     }
 
-    async fn replicas(&self) -> Result<u32, StoreError> {
+    async fn heartbeat(&self) -> Result<u32, StoreError> {
         self.listen()?;
         self.reply(self.replicas.load(Ordering::Acquire))
     }

@@ -33,7 +33,7 @@ pub use idempotency::{
     Begun, Caller, Ending, Fingerprint, IdempotencyStore, Kept, KeyScope, ScopeHasher, ScopeId, Ticket,
 };
 pub use limit_rules::{AddressBlock, LimitOverride, LimitRuleStore, LimitRules, MAX_BLOCKS, MAX_OVERRIDES};
-pub use limits::{Charge, Found, KeptBucket, SharedLimits};
+pub use limits::{BucketStore, Charge, Found, SharedBucket};
 pub use local_idempotency::{IdempotencyBounds, LocalIdempotency};
 pub use local_throttle::LocalThrottle;
 pub use revocations::{Revocation, RevocationStore, Revoked};

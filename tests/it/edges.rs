@@ -169,7 +169,7 @@ async fn two_lengths_are_refused_and_end_the_connection() {
 async fn the_flood_guard_counts_what_no_route_takes() {
     let origin = Origin::start().await;
     let routes = table::table(&[&origin.url()], "", ROUTES);
-    let routes = routes.replace("\nroutes:", "\nflood_guard: { rate: 5/min, burst: 0 }\nroutes:");
+    let routes = table::with_top(&routes, "flood_guard: { rate: 5/min, burst: 0 }");
     let gateway = Gateway::start(GatewayConfig::table(&routes)).await;
     for request in 0..5 {
         assert_eq!(gateway.client.get("/nope").await.status, 404, "request {request}");

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-
-use crate::model::limits_view::{AskLimits, LimitsView};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// For each read and write; Redis may be asked meanwhile.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -16,33 +16,26 @@ const MAX_ANSWER: u64 = 64 << 20;
 
 /// The answer of one process.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct Answer<A> {
     /// Its number.
     pub(super) pid: u32,
     /// What it said, or why it did not do it.
-    pub(super) outcome: anyhow::Result<LimitsView>,
-}
-
-/// A gateway's answer when no policy has the name that was asked for, in its words.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct NoSuchPolicy(String);
-
-/// What is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verb {
-    Show,
-    Reset,
+    pub(super) outcome: anyhow::Result<A>,
 }
 
 /// Asks every process that serves from the data folder, one that drains, too.
 ///
 /// # Errors
 /// When none runs there.
-pub(super) fn ask_all(data_dir: &Path, verb: Verb, ask: &AskLimits) -> anyhow::Result<Vec<Answer>> {
+pub(super) fn ask_all<A: DeserializeOwned>(
+    data_dir: &Path,
+    path: &str,
+    ask: &impl Serialize,
+) -> anyhow::Result<Vec<Answer<A>>> {
+    let body = serde_json::to_string(ask)?;
     let mut answers = Vec::new();
     for (pid, stream) in running(data_dir)? {
-        answers.push(Answer { pid, outcome: exchange(stream, verb, ask).with_context(|| format!("gateway {pid}")) });
+        answers.push(Answer { pid, outcome: exchange(stream, path, &body).with_context(|| format!("gateway {pid}")) });
     }
     if answers.is_empty() {
         bail!(
@@ -76,14 +69,9 @@ fn running(data_dir: &Path) -> anyhow::Result<Vec<(u32, UnixStream)>> {
     Ok(running)
 }
 
-fn exchange(mut stream: UnixStream, verb: Verb, ask: &AskLimits) -> anyhow::Result<LimitsView> {
+fn exchange<A: DeserializeOwned>(mut stream: UnixStream, path: &str, body: &str) -> anyhow::Result<A> {
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    let path = match verb {
-        Verb::Show => "/control/limits/show",
-        Verb::Reset => "/control/limits/reset",
-    };
-    let body = serde_json::to_string(ask)?;
     write!(
         stream,
         "POST {path} HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
@@ -97,7 +85,6 @@ fn exchange(mut stream: UnixStream, verb: Verb, ask: &AskLimits) -> anyhow::Resu
     }
     let said = serde_json::from_str::<serde_json::Value>(body).ok();
     match said.as_ref().and_then(|said| said.get("error")?.as_str()) {
-        Some(error) if head.starts_with("HTTP/1.1 404 ") => Err(NoSuchPolicy(error.to_owned()).into()),
         Some(error) => bail!("{error}"),
         None => bail!("it does not know the question: {}", head.lines().next().unwrap_or_default()),
     }
@@ -108,16 +95,16 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use super::*;
-    use crate::model::limits_view::Whose;
+    use crate::model::limits_view::{LimitsQuery, LimitsView, SHOW_PATH, Whose};
 
     #[test]
     fn a_socket_that_a_killed_gateway_left_is_no_gateway() {
         let folder = tempfile::tempdir().unwrap();
         drop(UnixListener::bind(folder.path().join("side-7.sock")).unwrap());
         std::fs::write(folder.path().join("side-x.sock"), "").unwrap();
-        let ask = AskLimits { whose: Whose::User(1), policy: None };
+        let ask = LimitsQuery { whose: Whose::User(1), policy: None };
         for place in [folder.path().to_owned(), folder.path().join("missing")] {
-            let error = ask_all(&place, Verb::Show, &ask).unwrap_err().to_string();
+            let error = ask_all::<LimitsView>(&place, SHOW_PATH, &ask).unwrap_err().to_string();
             assert!(error.starts_with("no gateway runs on the data folder /"), "{error}");
         }
     }

@@ -7,7 +7,7 @@ use clap::Args;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use super::rules::{Ends, PULLED, RulesNote, ends};
+use super::rules::{Ends, PULLED, RulesNote, ends, rules_in_force};
 use super::table::{self, Column};
 use crate::audit::Subject;
 use crate::model::blockable::{check, network_meant};
@@ -72,8 +72,8 @@ pub(super) async fn block(
 
 /// The block of exactly this network that is in force.
 async fn earlier(store: &dyn IdentityStore, network: IpNet, now: Timestamp) -> anyhow::Result<Option<AddressBlock>> {
-    let rules = store.limit_rules(None, now.as_second()).await?;
-    Ok(rules.and_then(|rules| rules.blocks.into_iter().find(|block| block.network == network)))
+    let rules = rules_in_force(store, now).await?;
+    Ok(rules.blocks.into_iter().find(|block| block.network == network))
 }
 
 fn because(block: &AddressBlock) -> String {
@@ -93,8 +93,7 @@ pub(super) async fn unblock(
         wider.map(|block| block.network)
     };
     let gone = store.remove_block(network, now.as_second()).await?;
-    let rules = store.limit_rules(None, now.as_second()).await?;
-    let wider = rules.and_then(|rules| within(&rules.blocks));
+    let wider = within(&rules_in_force(store, now).await?.blocks);
     match (gone, wider) {
         (true, None) => writeln!(out, "{network} is not blocked any more, {PULLED}")?,
         (true, Some(wider)) => {
@@ -107,9 +106,8 @@ pub(super) async fn unblock(
 }
 
 pub(super) async fn list(store: &dyn IdentityStore, now: Timestamp, out: &mut impl Write) -> anyhow::Result<()> {
-    let rules = store.limit_rules(None, now.as_second()).await?;
     let mut rows = Vec::new();
-    for block in rules.map(|rules| rules.blocks).unwrap_or_default() {
+    for block in rules_in_force(store, now).await?.blocks {
         let until = Timestamp::from_second(block.until_s)?;
         let made = Timestamp::from_millisecond(block.made_at_ms)?;
         let reason = block.reason.unwrap_or_else(|| "-".to_owned());

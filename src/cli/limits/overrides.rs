@@ -7,19 +7,17 @@ use anyhow::bail;
 use clap::Args;
 use jiff::Timestamp;
 
-use super::rules::{Ends, PULLED, RulesNote, ends};
+use super::rules::{Ends, PULLED, RulesNote, ends, rules_in_force};
 use super::table::{self, Column};
 use super::whose;
 use crate::audit::Subject;
 use crate::config::check::is_policy_name;
 use crate::model::gcra::Quota;
-use crate::model::units::{Rate, Span};
+use crate::model::units::{ONE_YEAR, Rate, Span};
 use crate::store::{IdentityStore, LimitOverride, User};
 
 /// Largest burst: what a rate may be.
 const MAX_BURST: u32 = 1_000_000_000;
-/// Longest that a bucket takes to fill.
-const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 
 #[derive(Debug, Args)]
 pub(super) struct OverrideArgs {
@@ -60,7 +58,7 @@ pub(super) struct OverridesArgs {
 /// As the table's own check: a bucket that never fills is a mistake in one of the numbers.
 fn check_fills(rate: Rate, burst: Option<u32>) -> anyhow::Result<()> {
     let fills = Duration::from_micros(Quota::new(rate, burst.unwrap_or(0)).fill_time().micros);
-    if fills > LONGEST {
+    if fills > ONE_YEAR {
         bail!("--burst: an empty bucket would take more than 365d to fill");
     }
     Ok(())
@@ -109,8 +107,7 @@ pub(super) async fn list(
         Some(whose) => Some(whose::account(store, whose).await?.id),
         None => None,
     };
-    let rules = store.limit_rules(None, now.as_second()).await?;
-    let all = rules.map(|rules| rules.overrides).unwrap_or_default();
+    let all = rules_in_force(store, now).await?.overrides;
     let mut rows = Vec::new();
     for each in all.iter().filter(|each| only.is_none_or(|user| each.user == user)) {
         let email = store.user(each.user).await?.map_or_else(|| "-".to_owned(), |user| user.email);

@@ -5,11 +5,11 @@ use std::io::Write;
 use anyhow::bail;
 use clap::Args;
 
-use super::ask::{Answer, Verb, ask_all};
+use super::ask::{Answer, ask_all};
 use super::whose;
 use crate::cli::store::StoreArgs;
 use crate::config::env::Env;
-use crate::model::limits_view::{AskLimits, LimitsView, Whose};
+use crate::model::limits_view::{LimitsQuery, LimitsView, RESET_PATH, Whose};
 
 #[derive(Debug, Args)]
 pub(super) struct ResetArgs {
@@ -26,7 +26,7 @@ pub(super) async fn run(args: ResetArgs, store: &StoreArgs, env: &Env, out: &mut
     let whose = whose::find(&args.whose, store, env).await?;
     let data_dir = store.settings(env)?.data_dir;
     let mut failed = Ok(());
-    for Answer { pid, outcome } in ask_all(&data_dir, Verb::Reset, &AskLimits { whose, policy: args.policy })? {
+    for Answer { pid, outcome } in ask_all(&data_dir, RESET_PATH, &LimitsQuery { whose, policy: args.policy })? {
         let done = outcome.and_then(|view| {
             say(pid, whose, &view, out)?;
             view.missing.map_or(Ok(()), |missing| bail!("not every bucket could be reset: {missing}"))

@@ -2,13 +2,12 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use jiff::Timestamp;
 
-use super::ask::{self, Answer, NoSuchPolicy, Verb};
+use super::ask::{self, Answer};
 use super::blocks::{self, BlockArgs, UnblockArgs};
 use super::overrides::{self, OverrideArgs, OverridesArgs};
 use crate::audit::{EventKind, Subject};
@@ -16,14 +15,12 @@ use crate::cli::audit::{self, Note};
 use crate::cli::store::{Absent, StoreArgs};
 use crate::clock::Clock;
 use crate::config::env::Env;
-use crate::model::limits_view::{AskLimits, Whose};
-use crate::model::units::Span;
+use crate::model::limits_view::{OVERRIDE_PATH, OverrideQuery, OverrideView};
+use crate::model::units::{ONE_YEAR, Span};
+use crate::store::{IdentityStore, LimitRules};
 
 /// When a change is heard, for messages.
 pub(super) const PULLED: &str = "within 5 s on every gateway";
-
-/// Longest time for which a rule may hold: who wants it for ever has the table of routes, and a firewall.
-const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum RulesVerb {
@@ -55,7 +52,7 @@ pub(super) async fn run(args: &StoreArgs, verb: RulesVerb, env: &Env) -> anyhow:
             let named = change.sets().map(str::to_owned);
             let note = overrides::change(&*store, change, now, &mut out).await?;
             if let Some(policy) = named {
-                warn_of_unknown(policy, &args.settings(env)?.data_dir, &mut out)?;
+                warn_of_no_effect(policy, &args.settings(env)?.data_dir, &mut out)?;
             }
             note
         }
@@ -69,20 +66,22 @@ pub(super) async fn run(args: &StoreArgs, verb: RulesVerb, env: &Env) -> anyhow:
     audit::write(vec![note.into_event()], &*store).await
 }
 
-/// Says which gateways on the data folder know no policy of this name. There may be none on it: the store may be another
+/// Says on which gateways of the data folder it has no effect, and why. There may be none on it: the store may be another
 /// machine's, too.
-fn warn_of_unknown(policy: String, data_dir: &Path, out: &mut impl Write) -> std::io::Result<()> {
-    let nobody = Whose::User(0);
-    let ask = AskLimits { whose: nobody, policy: Some(policy) };
-    for Answer { pid, outcome } in ask::ask_all(data_dir, Verb::Show, &ask).unwrap_or_default() {
-        if outcome.is_err_and(|error| error.is::<NoSuchPolicy>()) {
-            writeln!(
-                out,
-                "warning: the table of gateway {pid} has no policy of this name: the override does nothing there"
-            )?;
+fn warn_of_no_effect(policy: String, data_dir: &Path, out: &mut impl Write) -> std::io::Result<()> {
+    let ask = OverrideQuery { policy };
+    for Answer { pid, outcome } in ask::ask_all(data_dir, OVERRIDE_PATH, &ask).unwrap_or_default() {
+        if let Ok(OverrideView { no_effect: Some(why) }) = outcome {
+            writeln!(out, "warning: in the table of gateway {pid} {why}: the override does nothing there")?;
         }
     }
     Ok(())
+}
+
+/// What is in force in the store.
+pub(super) async fn rules_in_force(store: &dyn IdentityStore, now: Timestamp) -> anyhow::Result<LimitRules> {
+    let rules = store.limit_rules(None).await?.context("the store gave no rules")?;
+    Ok(rules.in_force(now.as_second()))
 }
 
 /// The end of a rule.
@@ -94,9 +93,10 @@ pub(super) struct Ends {
     pub(super) until: Timestamp,
 }
 
-/// The whole second at which what holds for `span` from now on ends: never earlier than that.
+/// The whole second at which what holds for `span` from now on ends: never earlier than that. A year at most: who wants it
+/// for ever has the table of routes, and a firewall.
 pub(super) fn ends(now: Timestamp, span: Span) -> anyhow::Result<Ends> {
-    if span.0.is_zero() || span.0 > LONGEST {
+    if span.0.is_zero() || span.0 > ONE_YEAR {
         bail!("--for: expected a time from 1s to 365d, not {span}");
     }
     let end = now.checked_add(span.0).context("--for")?;

@@ -6,12 +6,12 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::Args;
 
-use super::ask::{Answer, Verb, ask_all};
+use super::ask::{Answer, ask_all};
 use super::table::{self, Column};
 use super::whose;
 use crate::cli::store::StoreArgs;
 use crate::config::env::Env;
-use crate::model::limits_view::{AskLimits, BucketView, CountedIn, LimitsView, Whose};
+use crate::model::limits_view::{BucketView, CountedIn, LimitsQuery, LimitsView, SHOW_PATH, Whose};
 use crate::model::units::Rate;
 
 #[derive(Debug, Args)]
@@ -26,7 +26,7 @@ pub(super) async fn run(args: &ShowArgs, store: &StoreArgs, env: &Env, out: &mut
     let whose = whose::find(&args.whose, store, env).await?;
     let data_dir = store.settings(env)?.data_dir;
     let mut failed = Ok(());
-    for Answer { pid, outcome } in ask_all(&data_dir, Verb::Show, &AskLimits { whose, policy: None })? {
+    for Answer { pid, outcome } in ask_all(&data_dir, SHOW_PATH, &LimitsQuery { whose, policy: None })? {
         let done = outcome.and_then(|view| {
             print(whose, pid, &view, out)?;
             view.missing.map_or(Ok(()), |missing| bail!("gateway {pid}: not known: {missing}"))

@@ -2,9 +2,9 @@
 
 use http::HeaderName;
 
-use super::pools::MAX_SPAN;
 use crate::config::report::Report;
 use crate::config::spec::{BalanceSpec, HashKeySpec, HashSpec, PoolSpec};
+use crate::model::units::ONE_YEAR;
 
 /// Checks one pool; `at` is its path.
 pub(super) fn check(at: &str, pool: &PoolSpec, report: &mut Report) {
@@ -13,7 +13,7 @@ pub(super) fn check(at: &str, pool: &PoolSpec, report: &mut Report) {
     {
         report.add(format!("{at}.balance.consistent_hash.header"), "expected the name of a header, such as x-tenant");
     }
-    if pool.slow_start.0 > MAX_SPAN {
+    if pool.slow_start.0 > ONE_YEAR {
         report.add(format!("{at}.slow_start"), "must be at most 365d");
     }
 }

@@ -5,17 +5,16 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use super::pools::MAX_SPAN;
 use super::text::is_name;
 use crate::config::report::Report;
 use crate::config::spec::{
-    Builtin, DEFAULT_BURST, LimitSpec, LimitUse, OnStoreFailure, RoleRates, RouteSpec, RoutesSpec, Scope, Sharing,
+    Builtin, DEFAULT_BURST, LimitSpec, LimitUse, OnStoreFailure, RoleRates, RouteSpec, RoutesSpec, ScopeSpec, Sharing,
     SubjectSpec,
 };
 use crate::model::gcra::Quota;
 use crate::model::lease;
 use crate::model::role::Role;
-use crate::model::units::Rate;
+use crate::model::units::{ONE_YEAR, Rate};
 
 /// Most policies of one route.
 const MAX_POLICIES: usize = 16;
@@ -69,7 +68,7 @@ fn policy(at: &str, name: &str, limit: &LimitSpec, report: &mut Report) {
         without_rate(at, limit, report);
     }
     let longest = rates(limit).map(|rate| Quota::new(rate, limit.burst).fill_time().micros).max();
-    if longest.is_some_and(|micros| Duration::from_micros(micros) > MAX_SPAN) {
+    if longest.is_some_and(|micros| Duration::from_micros(micros) > ONE_YEAR) {
         report.add(format!("{at}.burst"), "an empty bucket would take more than 365d to fill");
     }
 }
@@ -97,7 +96,7 @@ fn rates(limit: &LimitSpec) -> impl Iterator<Item = Rate> {
 fn cost(at: String, cost: u32, limit: &LimitSpec, report: &mut Report) {
     let quota = |rate| {
         let quota = Quota::new(rate, limit.burst);
-        if limit.sharing == Sharing::Lease { lease::shared(quota) } else { quota }
+        if limit.sharing == Sharing::Lease { lease::reduced(quota) } else { quota }
     };
     let smallest = rates(limit).map(|rate| quota(rate).holds()).min();
     if cost == 0 {
@@ -109,7 +108,7 @@ fn cost(at: String, cost: u32, limit: &LimitSpec, report: &mut Report) {
 
 /// Warns about policies over groups on routes that are in none.
 pub(super) fn without_group(spec: &RoutesSpec, report: &mut Report) {
-    for (name, _) in spec.limits.iter().filter(|(_, limit)| limit.over == Scope::Group) {
+    for (name, _) in spec.limits.iter().filter(|(_, limit)| limit.over == ScopeSpec::Group) {
         let has = |route: &&RouteSpec| {
             let uses = route.limits.as_ref().unwrap_or(&spec.defaults.limits);
             uses.iter().any(|each| each.policy() == name)

@@ -8,7 +8,7 @@ use super::transport;
 use crate::config::report::Report;
 use crate::config::spec::{ConcurrencySpec, PoolSpec, RoutesSpec};
 use crate::model::endpoint::Endpoint;
-use crate::model::units::Span;
+use crate::model::units::{ONE_YEAR, Span};
 
 /// Checks all pools.
 pub(super) fn check(spec: &RoutesSpec, report: &mut Report) {
@@ -85,14 +85,11 @@ fn concurrency(at: &str, limits: &ConcurrencySpec, report: &mut Report) {
     positive(format!("{at}.queue_timeout"), limits.queue_timeout, report);
 }
 
-/// Most that a span may be: 365 days, so that sums of spans and clock readings stay in range.
-pub(super) const MAX_SPAN: std::time::Duration = std::time::Duration::from_secs(365 * 86_400);
-
 /// A span of time that must not be zero.
 pub(super) fn positive(path: String, span: Span, report: &mut Report) {
     if span.0.is_zero() {
         report.add(path, "must be longer than zero");
-    } else if span.0 > MAX_SPAN {
+    } else if span.0 > ONE_YEAR {
         report.add(path, "must be at most 365d");
     }
 }

@@ -13,15 +13,13 @@ use super::{destination, limits, path};
 use crate::config::problem::did_you_mean;
 use crate::config::report::Report;
 use crate::config::spec::{AuthSpec, AuthWord, RevocationSpec, RouteSpec, RoutesSpec};
-use crate::model::units::Span;
+use crate::model::units::{ONE_YEAR, Span};
 
 /// Methods that a route may serve.
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
 
 /// Shortest bound on the age of what is known of revocations: pulls are 5 s apart, and take some time.
 const SHORTEST_BOUND: Duration = Duration::from_secs(6);
-/// Longest one: as any span of the table.
-const LONGEST_BOUND: Duration = Duration::from_secs(365 * 86_400);
 
 /// Checks `defaults`.
 pub(super) fn check_defaults(spec: &RoutesSpec, report: &mut Report) {
@@ -149,7 +147,7 @@ fn auth(at: &str, auth: &AuthSpec, report: &mut Report) {
 fn revocation(spec: &RoutesSpec, route: &RouteSpec, at: &str, report: &mut Report) {
     let Some(RevocationSpec::Bounded(bound)) = &route.revocation else { return };
     let Span(longest) = bound.bounded;
-    if longest < SHORTEST_BOUND || longest > LONGEST_BOUND {
+    if longest < SHORTEST_BOUND || longest > ONE_YEAR {
         let message = "must be from 6s to 365d: what is revoked elsewhere is pulled every 5s";
         report.add(format!("{at}.revocation.bounded"), message);
     }

@@ -19,7 +19,7 @@ pub struct LimitSpec {
     pub by: SubjectSpec,
     /// One bucket per route, per group of routes, or over all routes with this policy; default `route`.
     #[serde(default)]
-    pub over: Scope,
+    pub over: ScopeSpec,
     /// The same rate for everybody. Not beside `roles`.
     #[serde(default)]
     pub rate: Option<Rate>,
@@ -86,6 +86,11 @@ pub enum SubjectSpec {
 }
 
 impl SubjectSpec {
+    /// Whether a bucket may be that of an account.
+    pub fn may_be_a_user(&self) -> bool {
+        matches!(self, SubjectSpec::Word(SubjectWord::User | SubjectWord::ApiKey))
+    }
+
     /// Whether all requests of one subject come with one role.
     pub fn has_one_role(&self) -> bool {
         matches!(self, SubjectSpec::Word(SubjectWord::User | SubjectWord::ApiKey | SubjectWord::Role))
@@ -119,7 +124,7 @@ pub struct SubjectHeaderSpec {
 /// What a policy's bucket spans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Scope {
+pub enum ScopeSpec {
     /// One bucket per route.
     #[default]
     Route,

@@ -2,7 +2,8 @@
 
 use super::subjects::SubjectOf;
 use crate::filters::Exchange;
-use crate::limits::{InFlight, Key, Place, Policy};
+use crate::limits::{InFlight, InFlightPermit, Key, Policy, PolicySet};
+use crate::telemetry::metrics::LimitMetrics;
 
 /// A policy's bound on this route.
 #[derive(Debug)]
@@ -11,45 +12,36 @@ pub(super) struct Bound {
     pub(super) by: SubjectOf,
     /// Most requests of one subject at once.
     pub(super) most: u32,
-    /// Its place in the list that the filter was made from.
-    pub(super) index: usize,
+    /// Its index in the route's list of policies.
+    pub(super) list_index: usize,
     /// Whether it also has a rate, which is counted on its own.
     pub(super) rated: bool,
+    /// Where its decisions are counted.
+    pub(super) metrics: LimitMetrics,
 }
 
 /// What the bounds said of a request that they let pass.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
-    /// Its places, to be held until it ends.
-    pub(super) places: Vec<Place>,
-    /// Bit i is set when the shadow at index i would have refused; that one counts the request no further.
-    over: u64,
-}
-
-impl Taken {
-    /// Whether the shadow at this index would have refused.
-    pub(super) fn is_over(&self, index: usize) -> bool {
-        self.over & bit(index) != 0
-    }
+    /// Held until it ends.
+    pub(super) permits: Vec<InFlightPermit>,
+    /// The shadows that would have refused; they count the request no further.
+    pub(super) over: PolicySet,
 }
 
 /// Takes a place under every bound, or none. Shadows do not refuse, and hold what they would have let pass.
 ///
 /// # Errors
-/// The index of the policy that refused.
-pub(super) fn take(bounds: &[Bound], exchange: &Exchange<'_>, in_flight: &InFlight) -> Result<Taken, usize> {
-    let mut taken = Taken { places: Vec::with_capacity(bounds.len()), over: 0 };
+/// The bound that refused.
+pub(super) fn take<'b>(bounds: &'b [Bound], exchange: &Exchange<'_>, in_flight: &InFlight) -> Result<Taken, &'b Bound> {
+    let mut taken = Taken { permits: Vec::with_capacity(bounds.len()), over: PolicySet::EMPTY };
     for bound in bounds {
-        let key = Key { slot: bound.policy.slot, subject: bound.by.subject(exchange) };
+        let key = Key { scope: bound.policy.scope_id, subject: bound.by.subject(exchange) };
         match in_flight.take(key, bound.most) {
-            Some(place) => taken.places.push(place),
-            None if bound.policy.shadow => taken.over |= bit(bound.index),
-            None => return Err(bound.index), // what was taken is free again
+            Some(permit) => taken.permits.push(permit),
+            None if bound.policy.shadow => taken.over.insert(bound.list_index),
+            None => return Err(bound), // what was taken is free again
         }
     }
     Ok(taken)
-}
-
-fn bit(index: usize) -> u64 {
-    u32::try_from(index).ok().and_then(|index| 1_u64.checked_shl(index)).unwrap_or(0)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::Method;
 use http::header::ORIGIN;
 
-use super::tests::{limit, tier};
+use super::tests::{limit, metrics, on_route, tier};
 use super::*;
 use crate::clock::Clock;
 use crate::config::spec::{IetfForm, SubjectWord};
@@ -52,9 +52,9 @@ async fn told(filter: &RateLimit, request: &Request, clock: &Clock) -> String {
 async fn scenes(headers: &LimitHeadersSpec) -> String {
     let (clock, hand) = Clock::manual();
     hand.advance(Duration::from_millis(1_250));
-    let own = limit(SubjectWord::User, Scope::Route, "20/min", 20);
-    let shadow = LimitSpec { shadow: true, ..limit(SubjectWord::Everyone, Scope::AllRoutes, "1/day", 0) };
-    let (role, dear) = (tier(20), LimitSpec { cost: 5, ..limit(SubjectWord::Address, Scope::Route, "12/h", 0) });
+    let own = limit(SubjectWord::User, ScopeSpec::Route, "20/min", 20);
+    let shadow = LimitSpec { shadow: true, ..limit(SubjectWord::Everyone, ScopeSpec::AllRoutes, "1/day", 0) };
+    let (role, dear) = (tier(20), LimitSpec { cost: 5, ..limit(SubjectWord::Address, ScopeSpec::Route, "12/h", 0) });
     let cases: [Scene<'_>; 4] = [
         ("one policy", &[("parse-cv", &own)], 40),
         ("several policies, one of them a shadow", &[("parse-cv", &own), ("dark", &shadow), ("per-role", &role)], 40),
@@ -64,10 +64,9 @@ async fn scenes(headers: &LimitHeadersSpec) -> String {
     let mut text = String::new();
     for (title, policies, capacity) in cases {
         let limits = Arc::new(Limits::local(1_000));
-        let policies: Vec<_> =
-            policies.iter().map(|(name, spec)| LimitOnRoute { name, spec, cost: spec.cost }).collect();
+        let policies: Vec<_> = policies.iter().map(|(name, spec)| on_route(name, spec, &metrics())).collect();
         let names = RouteNames { route: "r", group: None };
-        let filter = RateLimit::new(&policies, names, headers, limits, None).unwrap();
+        let filter = RateLimit::new(&policies, names, headers, limits).unwrap();
         let request = Request::get("/").by(7, Role::Recruteur);
         write!(text, "# {title}\n\n{}\n", told(&filter, &request, &clock).await).unwrap();
         for _ in 1..capacity {

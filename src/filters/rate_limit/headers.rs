@@ -8,7 +8,8 @@ use jiff::Timestamp;
 
 use crate::config::spec::{IetfForm, LimitHeadersSpec};
 use crate::filters::Edits;
-use crate::model::gcra::{Decision, Quota};
+use crate::limits::Tightest;
+use crate::model::gcra::Quota;
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
@@ -31,7 +32,8 @@ pub(super) struct Standing {
 
 impl Standing {
     /// `wait` is what a refused client is told to wait.
-    pub(super) fn of(quota: Quota, decision: &Decision, wait: Option<Duration>) -> Standing {
+    pub(super) fn of(tightest: &Tightest, wait: Option<Duration>) -> Standing {
+        let Tightest { decision, quota, .. } = tightest;
         let remaining = decision.remaining.saturating_sub(u64::from(quota.burst()));
         Standing { remaining, until: wait.unwrap_or(decision.reset_after) }
     }
@@ -42,15 +44,14 @@ fn whole_seconds(time: Duration) -> u64 {
     time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0))
 }
 
-/// The Unix second in which `until` from `now` is over, rounded up.
-fn unix_second(now: Timestamp, until: Duration) -> u64 {
-    let now = Duration::from_micros(u64::try_from(now.as_microsecond()).unwrap_or(0));
-    whole_seconds(now.saturating_add(until))
+/// A moment as the time since the Unix epoch.
+pub(super) fn unix_time(at: Timestamp) -> Duration {
+    Duration::from_micros(u64::try_from(at.as_microsecond()).unwrap_or(0))
 }
 
 /// Everything that can be written before a request comes: the policies of a route as one role sees them.
 #[derive(Debug)]
-pub(super) struct Announcement {
+pub(super) struct HeaderTemplate {
     /// The value of `RateLimit-Policy`, where it is sent.
     policies: Option<HeaderValue>,
     x_ratelimit: bool,
@@ -66,11 +67,11 @@ struct Line {
     window: HeaderValue,
 }
 
-impl Announcement {
+impl HeaderTemplate {
     pub(super) fn new<'n>(
         policies: impl Iterator<Item = Option<(&'n str, Quota)>>,
         headers: &LimitHeadersSpec,
-    ) -> Announcement {
+    ) -> HeaderTemplate {
         let [left, seconds] = parameters(headers.ietf);
         let mut all = String::new();
         let mut lines = Vec::new();
@@ -79,27 +80,26 @@ impl Announcement {
                 lines.push(None);
                 continue;
             };
-            let quoted = quote(name);
             let (limit, window) = (quota.limit(), quota.period().as_secs());
             let separator = if all.is_empty() { "" } else { ", " };
             // Writing to a String cannot fail.
-            let _ = write!(all, "{separator}{quoted};q={limit};w={window}");
-            let state = [format!("{quoted};{left}=").into(), format!(";{seconds}=").into()];
+            let _ = write!(all, "{separator}\"{name}\";q={limit};w={window}");
+            let state = [format!("\"{name}\";{left}=").into(), format!(";{seconds}=").into()];
             lines.push(Some(Line { state, limit: limit.into(), window: window.into() }));
         }
         let policies = (headers.ietf != IetfForm::Off).then(|| text(all));
-        Announcement { policies, x_ratelimit: headers.x_ratelimit, lines: lines.into() }
+        HeaderTemplate { policies, x_ratelimit: headers.x_ratelimit, lines: lines.into() }
     }
 
-    /// Writes the lines about the policy at `index`, at `now`.
-    pub(super) fn write(&self, index: usize, standing: Standing, now: Timestamp, edits: &mut Edits) {
+    /// Writes the lines about the policy at `index`, so long after the Unix epoch.
+    pub(super) fn write(&self, index: usize, standing: Standing, now: Duration, edits: &mut Edits) {
         let Some(Some(line)) = self.lines.get(index) else { return };
         let Standing { remaining, until } = standing;
         edits.response.reserve(6);
         if self.x_ratelimit {
             edits.set_response(LIMIT, line.limit.clone());
             edits.set_response(REMAINING, remaining.into());
-            edits.set_response(RESET, unix_second(now, until).into());
+            edits.set_response(RESET, whole_seconds(now.saturating_add(until)).into());
             edits.set_response(WINDOW, line.window.clone());
         }
         if let Some(policies) = &self.policies {
@@ -120,11 +120,7 @@ fn parameters(form: IetfForm) -> [&'static str; 2] {
     }
 }
 
-fn quote(name: &str) -> String {
-    format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
-}
-
-/// Names were checked to be printable ASCII, so this never falls back.
+/// Names of policies are lower-case letters, digits and `-`, so this never falls back.
 fn text(value: String) -> HeaderValue {
     HeaderValue::try_from(value).unwrap_or_else(|_| HeaderValue::from_static(""))
 }

@@ -24,36 +24,19 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use self::bounds::{Bound, Taken};
-use self::headers::{Announcement, Standing};
+use self::headers::{HeaderTemplate, Standing, unix_time};
 use self::subjects::SubjectOf;
 use super::exchange::LimitState;
 use super::{Decision, Exchange, Filter};
-use crate::config::spec::{LimitHeadersSpec, LimitSpec, Scope, Sharing};
-use crate::limits::{Check, Limits, OwnOverrides, Policy, Reach, Subject, Verdict};
+use crate::config::spec::{LimitHeadersSpec, LimitSpec, ScopeSpec};
+use crate::limits::{Check, Few, Limits, OwnOverrides, Policy, PolicyOptions, Scope, Subject, Tightest, Verdict};
 use crate::model::gcra::{Outcome, Quota};
 use crate::model::rejection::Rejection;
 use crate::model::role::Role;
-
-/// What a policy did about a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decided {
-    /// It let the request pass and charged it.
-    Allowed,
-    /// It refused it.
-    Denied,
-    /// It would have refused it, but is a shadow.
-    WouldDeny,
-}
-
-/// Is told every decision of every policy.
-pub trait LimitObserver: Send + Sync {
-    /// What the policy at this index of the list given to [`RateLimit::new`] did. A policy that would have let a request
-    /// pass which another refused is not counted.
-    fn decided(&self, policy: usize, decided: Decided);
-}
+use crate::telemetry::metrics::LimitMetrics;
 
 /// A policy on the route that a filter is made for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct LimitOnRoute<'s> {
     /// Its name.
     pub name: &'s str,
@@ -61,6 +44,8 @@ pub struct LimitOnRoute<'s> {
     pub spec: &'s LimitSpec,
     /// Tokens that a request takes here.
     pub cost: u32,
+    /// Where its decisions are counted.
+    pub metrics: LimitMetrics,
 }
 
 /// The route that a filter is made for.
@@ -117,81 +102,71 @@ struct Rated {
     by: SubjectOf,
     quotas: PerRole<Quota>,
     cost: u32,
-    /// Its place in the list given to `new`, for the observer.
-    index: usize,
+    /// Its index in the route's list; [`Check::index`] counts the policies with a rate only.
+    list_index: usize,
+    metrics: LimitMetrics,
 }
 
 /// Charges the policies of one route.
 pub struct RateLimit {
     policies: Box<[Rated]>,
     bounds: Box<[Bound]>,
-    announcements: PerRole<Announcement>,
-    /// For announcements to users with overrides of their own.
+    templates: PerRole<HeaderTemplate>,
+    /// For the templates of users with overrides.
     headers: LimitHeadersSpec,
     /// Most time that is added to what refused clients are told to wait.
     jitter: Duration,
     limits: Arc<Limits>,
-    /// Whether every policy is counted in this process.
-    here: bool,
-    observer: Option<Arc<dyn LimitObserver>>,
 }
 
 impl RateLimit {
     /// The policies of a route, each of another name.
+    ///
+    /// # Errors
+    /// When a policy is none. The check of the table says it better, and for all at once.
     pub fn new(
         policies: &[LimitOnRoute<'_>],
         route: RouteNames<'_>,
         headers: &LimitHeadersSpec,
         limits: Arc<Limits>,
-        observer: Option<Arc<dyn LimitObserver>>,
     ) -> Result<RateLimit, InvalidLimit> {
         let (mut compiled, mut bounds): (Vec<Rated>, Vec<Bound>) = Default::default();
-        for (index, on_route) in policies.iter().enumerate() {
-            let (rated, bound) = compile(index, *on_route, route, &limits)?;
+        for (list_index, on_route) in policies.iter().enumerate() {
+            let (rated, bound) = compile(list_index, on_route, route, &limits)?;
             compiled.extend(rated);
             bounds.extend(bound);
         }
-        let announcements = PerRole::of(|role| announce(&compiled, headers, |rated| *rated.quotas.get(role)));
+        let templates =
+            PerRole::of(|role| template_of(compiled.iter().map(|rated| (rated, *rated.quotas.get(role))), headers));
         if !bounds.is_empty() {
             limits.in_flight().prepare();
         }
-        let here = compiled.iter().all(|rated| rated.policy.sharing == Sharing::None) || !limits.are_shared();
         let (policies, bounds) = (compiled.into(), bounds.into());
         let (headers, jitter) = (headers.clone(), headers.jitter.0);
-        Ok(RateLimit { policies, bounds, announcements, headers, jitter, limits, here, observer })
+        Ok(RateLimit { policies, bounds, templates, headers, jitter, limits })
     }
 
-    fn checks<'s>(
-        &'s self,
-        exchange: &'s Exchange<'_>,
-        overrides: Option<&'s OwnOverrides>,
-    ) -> impl Iterator<Item = Check<'s>> {
-        self.policies.iter().map(move |rated| {
-            let (subject, quota) = (rated.by.subject(exchange), self.quota(rated, exchange, overrides));
-            // No request costs more than a bucket holds; of an override's, only what is asked here tells.
-            let most = overrides.map_or(u64::MAX, |_| quota.holds());
-            let cost = rated.cost.min(u32::try_from(most).unwrap_or(u32::MAX));
-            Check { policy: &rated.policy, subject, quota, cost }
-        })
-    }
-
-    async fn decide(&self, exchange: &Exchange<'_>, overrides: Option<&OwnOverrides>) -> Option<Verdict> {
-        if self.here {
-            return self.limits.decide_here(exchange.now, self.checks(exchange, overrides));
+    /// What is asked of each policy: the quota is that of the caller's role, unless an operator gave the user whose bucket
+    /// it is another.
+    fn checks(&self, exchange: &Exchange<'_>, overrides: Option<&OwnOverrides>) -> Few<Check<'_>> {
+        let role = exchange.identity.as_ref().map(|identity| identity.role);
+        let mut checks = Few::new();
+        for (index, rated) in self.policies.iter().enumerate() {
+            let (policy, subject) = (&rated.policy, rated.by.subject(exchange));
+            let usual = Check { index, policy, subject, quota: *rated.quotas.get(role), cost: rated.cost };
+            checks.push(match overrides {
+                Some(own) if matches!(subject, Subject::User(_)) => self.overridden(usual, own),
+                _ => usual,
+            });
         }
-        let checks: Vec<Check<'_>> = self.checks(exchange, overrides).collect();
-        self.limits.decide(exchange.now, &checks).await
+        checks
     }
 
-    /// The quota of a request: that of its caller's role, unless an operator gave the user whose bucket it is another.
-    fn quota(&self, rated: &Rated, exchange: &Exchange<'_>, overrides: Option<&OwnOverrides>) -> Quota {
-        let usual = *rated.quotas.get(exchange.identity.as_ref().map(|identity| identity.role));
-        match overrides {
-            Some(own) if matches!(rated.by.subject(exchange), Subject::User(_)) => {
-                self.limits.quota_of(rated.policy.sharing, own.quota(&rated.policy.name, usual))
-            }
-            _ => usual,
-        }
+    fn overridden<'p>(&self, usual: Check<'p>, own: &OwnOverrides) -> Check<'p> {
+        let quota = self.limits.quota_of(usual.policy, own.quota(&usual.policy.name, usual.quota));
+        // The check of the table keeps costs within the table's buckets; an override's may be smaller.
+        let cost = usual.cost.min(u32::try_from(quota.holds()).unwrap_or(u32::MAX));
+        Check { quota, cost, ..usual }
     }
 
     /// A place under every bound of the route.
@@ -199,8 +174,8 @@ impl RateLimit {
         if self.bounds.is_empty() {
             return Ok(Taken::default());
         }
-        bounds::take(&self.bounds, exchange, self.limits.in_flight()).map_err(|index| {
-            self.tell(index, Decided::Denied);
+        bounds::take(&self.bounds, exchange, self.limits.in_flight()).map_err(|bound| {
+            bound.metrics.denied.inc();
             Rejection::ConcurrencyLimited
         })
     }
@@ -210,25 +185,39 @@ impl RateLimit {
         if self.policies.is_empty() {
             return Ok(());
         }
-        let identity = exchange.identity.as_ref();
-        let (role, user) = (identity.map(|identity| identity.role), identity.map(|identity| identity.user));
-        let overrides = user.and_then(|user| self.limits.rules().overrides().of(user, exchange.started_at.as_second()));
-        let overrides = overrides.as_ref();
-        let verdict = self.decide(exchange, overrides).await.ok_or(Rejection::Internal)?;
+        let user = exchange.identity.as_ref().map(|identity| identity.user);
+        let overrides = user.and_then(|user| self.limits.rules().overrides().of(user, exchange.unix_seconds()));
+        let checks = self.checks(exchange, overrides.as_ref());
+        let verdict = self.limits.decide(exchange.now, &checks).await.ok_or(Rejection::Internal)?;
         self.report(&verdict, taken);
-        let Some((tightest, decision)) = verdict.tightest else { return Ok(()) };
-        let Some(rated) = self.policies.get(tightest) else { return Err(Rejection::Internal) };
-        let wait = match decision.outcome {
+        let Some(tightest) = verdict.tightest else { return Ok(()) };
+        let wait = match tightest.decision.outcome {
             Outcome::Allowed(_) => None,
             Outcome::Denied(wait) => Some(wait.max(Duration::from_micros(1)).saturating_add(self.some_jitter())),
         };
-        let standing = Standing::of(self.quota(rated, exchange, overrides), &decision, wait);
-        let own = overrides
-            .map(|own| announce(&self.policies, &self.headers, |rated| self.quota(rated, exchange, Some(own))));
-        let announcement = own.as_ref().unwrap_or_else(|| self.announcements.get(role));
-        announcement.write(tightest, standing, exchange.started_at, &mut exchange.edits);
-        exchange.limit = Some(LimitState { policy: rated.policy.name.clone(), remaining: standing.remaining });
+        if overrides.is_some() {
+            let policies = self.policies.iter().zip(checks.iter().map(|check| check.quota));
+            self.write_headers(exchange, &tightest, wait, &template_of(policies, &self.headers));
+        } else {
+            let role = exchange.identity.as_ref().map(|identity| identity.role);
+            self.write_headers(exchange, &tightest, wait, self.templates.get(role));
+        }
         wait.map_or(Ok(()), |wait| Err(Rejection::RateLimited(wait)))
+    }
+
+    /// Writes the headers, and notes the limit for the access log. `wait`: what a refused client is told to wait.
+    fn write_headers(
+        &self,
+        exchange: &mut Exchange<'_>,
+        tightest: &Tightest,
+        wait: Option<Duration>,
+        template: &HeaderTemplate,
+    ) {
+        let standing = Standing::of(tightest, wait);
+        let now = unix_time(exchange.started_at).saturating_add(self.limits.since(exchange.now));
+        template.write(tightest.index, standing, now, &mut exchange.edits);
+        let policy = self.policies.get(tightest.index).map(|rated| rated.policy.name.clone());
+        exchange.limit = policy.map(|policy| LimitState { policy, remaining: standing.remaining });
     }
 
     /// Uniform between nothing and `jitter`, both included.
@@ -239,69 +228,63 @@ impl RateLimit {
         }
     }
 
+    /// Counts what each policy did. One that would have let a request pass which another refused is not counted.
     fn report(&self, verdict: &Verdict, taken: &Taken) {
-        for (position, rated) in self.policies.iter().enumerate() {
-            let refuses = verdict.refuses(position) || taken.is_over(rated.index);
-            let decided = match (verdict.allowed, refuses, rated.policy.shadow) {
-                (true, false, _) => Decided::Allowed,
-                (true, true, _) => Decided::WouldDeny,
-                (false, true, false) => Decided::Denied,
-                (false, ..) => continue,
-            };
-            self.tell(rated.index, decided);
+        for (index, rated) in self.policies.iter().enumerate() {
+            let refuses = verdict.refuses(index) || taken.over.contains(rated.list_index);
+            match (verdict.is_allowed(), refuses, rated.policy.shadow) {
+                (true, false, _) => rated.metrics.allowed.inc(),
+                (true, true, _) => rated.metrics.would_deny.inc(),
+                (false, true, false) => rated.metrics.denied.inc(),
+                (false, ..) => {}
+            }
         }
     }
 
     /// What the policies without a rate did about a request that passed.
     fn report_bounds(&self, taken: &Taken) {
         for bound in self.bounds.iter().filter(|bound| !bound.rated) {
-            self.tell(bound.index, if taken.is_over(bound.index) { Decided::WouldDeny } else { Decided::Allowed });
-        }
-    }
-
-    fn tell(&self, index: usize, decided: Decided) {
-        if let Some(observer) = &self.observer {
-            observer.decided(index, decided);
+            let over = taken.over.contains(bound.list_index);
+            if over { bound.metrics.would_deny.inc() } else { bound.metrics.allowed.inc() }
         }
     }
 }
 
 /// What clients are told of these policies, each with its quota.
-fn announce(policies: &[Rated], headers: &LimitHeadersSpec, quota: impl Fn(&Rated) -> Quota) -> Announcement {
-    let named = policies.iter().map(|rated| (!rated.policy.shadow).then(|| (&*rated.policy.name, quota(rated))));
-    Announcement::new(named, headers)
+fn template_of<'r>(policies: impl Iterator<Item = (&'r Rated, Quota)>, headers: &LimitHeadersSpec) -> HeaderTemplate {
+    let named = |(rated, quota): (&'r Rated, Quota)| (!rated.policy.shadow).then_some((&*rated.policy.name, quota));
+    HeaderTemplate::new(policies.map(named), headers)
 }
 
 /// A policy's bucket on a route, and its bound: each where the policy has one.
 fn compile(
-    index: usize,
-    LimitOnRoute { name, spec, cost }: LimitOnRoute<'_>,
+    list_index: usize,
+    LimitOnRoute { name, spec, cost, metrics }: &LimitOnRoute<'_>,
     route: RouteNames<'_>,
     limits: &Limits,
 ) -> Result<(Option<Rated>, Option<Bound>), InvalidLimit> {
-    let wrong = |problem| InvalidLimit { policy: name.to_owned(), problem };
-    if !name.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
-        return Err(wrong("the name must be printable ASCII: it is shown in the RateLimit header"));
-    }
-    let quota = |rate| limits.quota_of(spec.sharing, Quota::new(rate, spec.burst));
+    let wrong = |problem| InvalidLimit { policy: (*name).to_owned(), problem };
+    let scope = match (spec.over, route.group) {
+        (ScopeSpec::Route, _) | (ScopeSpec::Group, None) => Scope::Route(route.route),
+        (ScopeSpec::Group, Some(group)) => Scope::Group(group),
+        (ScopeSpec::AllRoutes, _) => Scope::AllRoutes,
+    };
+    let LimitSpec { shadow, sharing, on_store_failure, .. } = **spec;
+    let policy = Policy::new(name, scope, PolicyOptions { shadow, sharing, on_store_failure }, limits.buckets());
+    let quota = |rate| limits.quota_of(&policy, Quota::new(rate, spec.burst));
     let quotas = match (&spec.rate, &spec.roles) {
         (Some(rate), None) => Some(PerRole::of(|_| quota(*rate))),
         (None, Some(rates)) => Some(PerRole::of(|role| quota(rates.of(role)))),
         (None, None) if spec.in_flight.is_some() => None,
         _ => return Err(wrong("give either `rate` or `roles`")),
     };
-    let reach = match (spec.over, route.group) {
-        (Scope::Route, _) | (Scope::Group, None) => Reach::Route(route.route),
-        (Scope::Group, Some(group)) => Reach::Group(group),
-        (Scope::AllRoutes, _) => Reach::AllRoutes,
-    };
-    let policy = Policy::new(name, reach, (spec.shadow, spec.sharing, spec.on_store_failure), limits.buckets());
     let by = SubjectOf::new(&spec.by).ok_or_else(|| wrong("`by` names no header"))?;
     let bound = spec.in_flight.map(|most| {
-        let (policy, by) = (policy.clone(), by.clone());
-        Bound { policy, by, most, index, rated: quotas.is_some() }
+        let (policy, by, metrics) = (policy.clone(), by.clone(), metrics.clone());
+        Bound { policy, by, most, list_index, rated: quotas.is_some(), metrics }
     });
-    Ok((quotas.map(|quotas| Rated { policy, by, quotas, cost, index }), bound))
+    let metrics = metrics.clone();
+    Ok((quotas.map(|quotas| Rated { policy, by, quotas, cost: *cost, list_index, metrics }), bound))
 }
 
 #[async_trait]
@@ -310,7 +293,7 @@ impl Filter for RateLimit {
         let taken = self.take_places(exchange)?;
         self.charge(exchange, &taken).await?; // a refusal lets go of the places
         self.report_bounds(&taken);
-        exchange.places = taken.places;
+        exchange.permits = taken.permits;
         Ok(Decision::Continue)
     }
 }

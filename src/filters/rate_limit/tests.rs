@@ -2,21 +2,21 @@
 
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use super::*;
 use crate::clock::Clock;
-use crate::config::spec::{OnStoreFailure, RoleRates, SubjectSpec, SubjectWord};
+use crate::config::spec::{OnStoreFailure, RoleRates, Sharing, SubjectSpec, SubjectWord};
 use crate::filters::exchange::tests::Request;
 use crate::model::identity::UserId;
 use crate::model::units::Rate;
 use crate::store::LimitOverride;
+use crate::store::limits_model::{ModelBucketStore, Mood};
+use crate::telemetry::metrics::Metrics;
 
 pub(super) fn rate(text: &str) -> Rate {
     text.parse().unwrap()
 }
 
-pub(super) fn limit(by: SubjectWord, over: Scope, text: &str, burst: u32) -> LimitSpec {
+pub(super) fn limit(by: SubjectWord, over: ScopeSpec, text: &str, burst: u32) -> LimitSpec {
     LimitSpec {
         by: SubjectSpec::Word(by),
         over,
@@ -34,22 +34,36 @@ pub(super) fn limit(by: SubjectWord, over: Scope, text: &str, burst: u32) -> Lim
 pub(super) fn tier(burst: u32) -> LimitSpec {
     let roles =
         RoleRates { anonymous: None, candidat: rate("50/min"), recruteur: rate("200/min"), admin: rate("1000/min") };
-    LimitSpec { rate: None, roles: Some(roles), ..limit(SubjectWord::User, Scope::AllRoutes, "1/s", burst) }
+    LimitSpec { rate: None, roles: Some(roles), ..limit(SubjectWord::User, ScopeSpec::AllRoutes, "1/s", burst) }
 }
 
 fn try_filter(
     limits: &Arc<Limits>,
     route: &str,
     policies: &[(&str, &LimitSpec)],
-    observer: Option<Arc<dyn LimitObserver>>,
+    metrics: &Metrics,
 ) -> Result<RateLimit, InvalidLimit> {
-    let policies: Vec<_> = policies.iter().map(|(name, spec)| LimitOnRoute { name, spec, cost: spec.cost }).collect();
+    let policies: Vec<_> = policies.iter().map(|(name, spec)| on_route(name, spec, metrics)).collect();
     let names = RouteNames { route, group: None };
-    RateLimit::new(&policies, names, &LimitHeadersSpec::default(), limits.clone(), observer)
+    RateLimit::new(&policies, names, &LimitHeadersSpec::default(), limits.clone())
+}
+
+pub(super) fn on_route<'s>(name: &'s str, spec: &'s LimitSpec, metrics: &Metrics) -> LimitOnRoute<'s> {
+    LimitOnRoute { name, spec, cost: spec.cost, metrics: metrics.limit(name) }
 }
 
 fn filter(limits: &Arc<Limits>, route: &str, policies: &[(&str, &LimitSpec)]) -> RateLimit {
-    try_filter(limits, route, policies, None).unwrap()
+    try_filter(limits, route, policies, &metrics()).unwrap()
+}
+
+pub(super) fn metrics() -> Arc<Metrics> {
+    Metrics::new("test").unwrap()
+}
+
+/// How many requests a policy let pass, refused, and would have refused.
+fn counted(metrics: &Metrics, policy: &str) -> [u64; 3] {
+    let LimitMetrics { allowed, denied, would_deny } = metrics.limit(policy);
+    [allowed.get(), denied.get(), would_deny.get()]
 }
 
 async fn count_admitted(filter: &RateLimit, request: &Request, clock: &Clock, tries: usize) -> usize {
@@ -83,7 +97,7 @@ async fn headers_on_success_and_on_refusal() {
     let (clock, hand) = Clock::manual();
     let now = clock.unix_seconds();
     let limits = Arc::new(Limits::local(1_000));
-    let own = limit(SubjectWord::User, Scope::Route, "20/min", 20);
+    let own = limit(SubjectWord::User, ScopeSpec::Route, "20/min", 20);
     let filter = filter(&limits, "parse-cv", &[("parse-cv", &own), ("per-role", &tier(20))]);
     let request = Request::get("/").by(7, Role::Candidat);
     let policies = "\"parse-cv\";q=20;w=60, \"per-role\";q=50;w=60";
@@ -110,8 +124,8 @@ async fn a_refused_request_charges_no_policy() {
     let (clock, _) = Clock::manual();
     let limits = Arc::new(Limits::local(1_000));
     let (narrow, wide) = (
-        limit(SubjectWord::User, Scope::Route, "2/min", 0),
-        limit(SubjectWord::Address, Scope::AllRoutes, "10/min", 0),
+        limit(SubjectWord::User, ScopeSpec::Route, "2/min", 0),
+        limit(SubjectWord::Address, ScopeSpec::AllRoutes, "10/min", 0),
     );
     let one = filter(&limits, "one", &[("wide", &wide), ("narrow", &narrow)]);
     let two = filter(&limits, "two", &[("wide", &wide)]);
@@ -134,7 +148,7 @@ async fn roles_routes_and_subjects_are_kept_apart() {
     assert_eq!(count_admitted(&tiers, &Request::get("/").from("2001:db8:0:1:ffff::9"), &clock, 10).await, 1);
     assert_eq!(count_admitted(&tiers, &Request::get("/").from("2001:db8:0:2::1"), &clock, 10).await, 10);
 
-    let spec = limit(SubjectWord::User, Scope::Route, "5/min", 0);
+    let spec = limit(SubjectWord::User, ScopeSpec::Route, "5/min", 0);
     let request = Request::get("/").by(9, Role::Admin);
     for route in ["x", "y"] {
         assert_eq!(count_admitted(&filter(&limits, route, &[("same", &spec)]), &request, &clock, 10).await, 5);
@@ -146,11 +160,10 @@ async fn jitter_is_added_to_every_time_of_a_refusal_alike_and_to_nothing_else() 
     let (clock, _) = Clock::manual();
     let now = u64::try_from(clock.unix_seconds()).unwrap();
     let limits = Arc::new(Limits::local(1_000));
-    let spec = limit(SubjectWord::User, Scope::Route, "20/min", 0);
-    let on_route = LimitOnRoute { name: "p", spec: &spec, cost: 1 };
+    let spec = limit(SubjectWord::User, ScopeSpec::Route, "20/min", 0);
     let headers = LimitHeadersSpec { jitter: "30s".parse().unwrap(), ..LimitHeadersSpec::default() };
     let names = RouteNames { route: "r", group: None };
-    let filter = RateLimit::new(&[on_route], names, &headers, limits, None).unwrap();
+    let filter = RateLimit::new(&[on_route("p", &spec, &metrics())], names, &headers, limits).unwrap();
     let request = Request::get("/").by(7, Role::Admin);
     let mut passed = request.exchange_at(&clock);
     filter.on_request(&mut passed).await.unwrap();
@@ -173,29 +186,25 @@ async fn jitter_is_added_to_every_time_of_a_refusal_alike_and_to_nothing_else() 
 async fn places_are_taken_before_tokens_and_held_by_the_exchange() {
     let (clock, _) = Clock::manual();
     let limits = Arc::new(Limits::local(1_000));
-    let spec = LimitSpec { in_flight: Some(2), ..limit(SubjectWord::User, Scope::Route, "3/min", 0) };
+    let spec = LimitSpec { in_flight: Some(2), ..limit(SubjectWord::User, ScopeSpec::Route, "3/min", 0) };
     let only = LimitSpec { rate: None, in_flight: Some(1), shadow: true, ..spec.clone() };
-    let counts = Arc::new(Counts(Mutex::default()));
-    let build = || try_filter(&limits, "r", &[("both", &spec), ("only", &only)], Some(counts.clone())).unwrap();
+    let metrics = metrics();
+    let build = || try_filter(&limits, "r", &[("both", &spec), ("only", &only)], &metrics).unwrap();
     let (filter, reloaded) = (build(), build());
     let request = Request::get("/").by(7, Role::Admin);
     let mut held = [request.exchange_at(&clock), request.exchange_at(&clock)];
     for exchange in &mut held {
         filter.on_request(exchange).await.unwrap();
     }
-    assert_eq!(held.each_ref().map(|exchange| exchange.places.len()), [2, 1], "a shadow holds what it would let pass");
+    assert_eq!(held.each_ref().map(|exchange| exchange.permits.len()), [2, 1], "a shadow holds what it would let pass");
     for filter in [&filter, &reloaded] {
         let mut refused = request.exchange_at(&clock);
         assert_eq!(filter.on_request(&mut refused).await.unwrap_err(), Rejection::ConcurrencyLimited);
-        assert_eq!((refused.places.len(), refused.edits.response.len()), (0, 0));
+        assert_eq!((refused.permits.len(), refused.edits.response.len()), (0, 0));
     }
     drop(held);
     assert_eq!(count_admitted(&filter, &request, &clock, 5).await, 1, "the refusals took no token");
-    let told = counts.0.lock();
-    let of = |policy, decided| told.iter().filter(|one| **one == (policy, decided)).count();
-    assert_eq!((of(0, Decided::Allowed), of(0, Decided::Denied)), (3, 6));
-    assert_eq!((of(1, Decided::Allowed), of(1, Decided::WouldDeny)), (2, 1));
-    assert_eq!(told.len(), 12);
+    assert_eq!((counted(&metrics, "both"), counted(&metrics, "only")), ([3, 6, 0], [2, 0, 1]));
 }
 
 #[tokio::test]
@@ -203,7 +212,7 @@ async fn headers_that_say_nothing_are_missing() {
     let (clock, _) = Clock::manual();
     let limits = Arc::new(Limits::local(1_000));
     let by = SubjectSpec::Header(crate::config::spec::SubjectHeaderSpec { header: "X-Tenant".into() });
-    let spec = LimitSpec { by, ..limit(SubjectWord::User, Scope::Route, "2/min", 0) };
+    let spec = LimitSpec { by, ..limit(SubjectWord::User, ScopeSpec::Route, "2/min", 0) };
     let filter = filter(&limits, "r", &[("tenant", &spec)]);
     let tenant = |value: &str| Request::get("/").with("x-tenant", value);
     assert_eq!(count_admitted(&filter, &tenant("a"), &clock, 5).await, 2);
@@ -219,31 +228,25 @@ async fn a_reload_refills_nothing_and_a_changed_limit_rescales() {
     let (clock, _) = Clock::manual();
     let limits = Arc::new(Limits::local(1_000));
     let request = Request::get("/").by(7, Role::Admin);
-    let old = limit(SubjectWord::User, Scope::Route, "10/min", 10);
+    let old = limit(SubjectWord::User, ScopeSpec::Route, "10/min", 10);
     assert_eq!(count_admitted(&filter(&limits, "r", &[("p", &old)]), &request, &clock, 10).await, 10);
-    let new = limit(SubjectWord::User, Scope::Route, "50/min", 50);
+    let new = limit(SubjectWord::User, ScopeSpec::Route, "50/min", 50);
     assert_eq!(count_admitted(&filter(&limits, "r", &[("p", &new)]), &request, &clock, 200).await, 50);
     assert_eq!(count_admitted(&filter(&limits, "r", &[("p", &old)]), &request, &clock, 200).await, 0);
 }
 
-struct Counts(Mutex<Vec<(usize, Decided)>>);
-
-impl LimitObserver for Counts {
-    fn decided(&self, policy: usize, decided: Decided) {
-        self.0.lock().push((policy, decided));
-    }
-}
-
 #[tokio::test]
-async fn the_observer_sees_who_charged_and_who_refused() {
+async fn who_charged_and_who_refused_is_counted() {
     let (clock, _) = Clock::manual();
-    let counts = Arc::new(Counts(Mutex::default()));
-    let (small, large) =
-        (limit(SubjectWord::User, Scope::Route, "1/min", 0), limit(SubjectWord::User, Scope::Route, "9/min", 0));
+    let metrics = metrics();
+    let (small, large) = (
+        limit(SubjectWord::User, ScopeSpec::Route, "1/min", 0),
+        limit(SubjectWord::User, ScopeSpec::Route, "9/min", 0),
+    );
     let policies = [("large", &large), ("small", &small)];
-    let filter = try_filter(&Arc::new(Limits::local(1_000)), "r", &policies, Some(counts.clone())).unwrap();
+    let filter = try_filter(&Arc::new(Limits::local(1_000)), "r", &policies, &metrics).unwrap();
     count_admitted(&filter, &Request::get("/"), &clock, 2).await;
-    assert_eq!(*counts.0.lock(), [(0, Decided::Allowed), (1, Decided::Allowed), (1, Decided::Denied)]);
+    assert_eq!((counted(&metrics, "large"), counted(&metrics, "small")), ([1, 0, 0], [1, 1, 0]));
 }
 
 #[tokio::test]
@@ -251,19 +254,17 @@ async fn no_policy_is_no_limit_and_wrong_ones_are_refused() {
     let (clock, _) = Clock::manual();
     let limits = Arc::new(Limits::local(1_000));
     assert_eq!(count_admitted(&filter(&limits, "r", &[]), &Request::get("/"), &clock, 100).await, 100);
-    let neither = LimitSpec { rate: None, ..limit(SubjectWord::User, Scope::Route, "1/s", 0) };
-    let error = try_filter(&limits, "r", &[("p", &neither)], None).err();
+    let neither = LimitSpec { rate: None, ..limit(SubjectWord::User, ScopeSpec::Route, "1/s", 0) };
+    let error = try_filter(&limits, "r", &[("p", &neither)], &metrics()).err();
     assert_eq!(error.map(|error| error.to_string()).as_deref(), Some("limits.p: give either `rate` or `roles`"));
-    let fine = limit(SubjectWord::User, Scope::Route, "1/s", 0);
-    assert!(try_filter(&limits, "r", &[("é", &fine)], None).is_err());
 }
 
 #[tokio::test]
 async fn an_override_changes_one_users_quota_and_its_headers_until_it_ends() {
     let (clock, hand) = Clock::manual();
     let limits = Arc::new(Limits::local(1_000));
-    let own = limit(SubjectWord::User, Scope::Route, "20/min", 0);
-    let by_address = limit(SubjectWord::Address, Scope::Route, "900/min", 0);
+    let own = limit(SubjectWord::User, ScopeSpec::Route, "20/min", 0);
+    let by_address = limit(SubjectWord::Address, ScopeSpec::Route, "900/min", 0);
     let filter = filter(&limits, "parse-cv", &[("own", &own), ("per-role", &tier(0)), ("by-address", &by_address)]);
     let (one, other) = (Request::get("/").by(7, Role::Candidat), Request::get("/").by(8, Role::Candidat));
     let over = |policy: &str, text: &str, seconds| LimitOverride {
@@ -301,4 +302,30 @@ async fn an_override_changes_one_users_quota_and_its_headers_until_it_ends() {
         ("20".into(), "19".into())
     );
     assert_eq!(count_admitted(&filter, &one, &clock, 50).await, 19);
+}
+
+/// A replica that counts alone for a while tells how much of its share is left, not less.
+#[tokio::test]
+async fn without_the_shared_store_the_share_of_this_replica_is_told() {
+    let (clock, hand) = Clock::manual();
+    let store = Arc::new(ModelBucketStore::new(1_767_225_600_000_000));
+    store.behave(Mood::Away);
+    let limits = Limits::local(1_000).distributed(store, 2, metrics().shared_limits(), clock.clone());
+    let own = limit(SubjectWord::User, ScopeSpec::Route, "10/min", 100);
+    let filter = filter(&Arc::new(limits), "r", &[("own", &own)]);
+    let request = Request::get("/").by(7, Role::Admin);
+    let mut first = request.exchange_at(&clock);
+    hand.advance(Duration::from_secs(3)); // the question took long
+    filter.on_request(&mut first).await.unwrap();
+    assert_eq!(
+        (header(&first, "x-ratelimit-limit"), header(&first, "x-ratelimit-remaining")),
+        ("10".into(), "4".into())
+    );
+    assert_eq!(
+        header(&first, "x-ratelimit-reset"),
+        (clock.unix_seconds() + 12).to_string(),
+        "from when it was decided"
+    );
+    assert_eq!(header(&first, "ratelimit"), "\"own\";r=4;t=12");
+    assert_eq!(count_admitted(&filter, &request, &clock, 100).await, 54);
 }

@@ -111,7 +111,7 @@ fn evict_idle(buckets: &Buckets, now: Tick, round: u32) {
     let quota = Quota::new(Rate { limit: 1_000_000_000, period: Duration::from_secs(1) }, 0);
     for address in 0..600_u32 {
         let subject = Subject::V6(u64::from(round) << 32 | u64::from(address));
-        buckets.decide_all(now, std::iter::once(Check { policy: &policy, subject, quota, cost: 0 }));
+        buckets.decide_all(now, &[Check::single(&policy, subject, quota, 0)]);
     }
 }
 
@@ -140,21 +140,23 @@ proptest! {
                 evict_idle(&buckets, Tick(latest), u32::try_from(turn).unwrap());
             }
             let applying: Vec<usize> = (0..3).filter(|policy| applies(*policy, asked)).collect();
-            let checks = applying.iter().map(|policy| Check {
+            let check = |(index, policy): (usize, &usize)| Check {
+                index,
                 policy: &policies[*policy],
                 subject: subject(*policy, asked),
                 quota: sizes[*policy].quota(),
                 cost: asked.cost,
-            });
+            };
+            let checks: Vec<_> = applying.iter().enumerate().map(check).collect();
             // Every shard has seen the latest time: the model has one clock only.
             for user in 0..4 {
-                buckets.shards[buckets.shard_of(Subject::User(UserId(user)))].lock().advance(Tick(latest));
+                buckets.shards[buckets.shard_of(Subject::User(UserId(user)).into())].lock().advance(Tick(latest));
             }
             for address in 0..3 {
-                buckets.shards[buckets.shard_of(Subject::V4(address))].lock().advance(Tick(latest));
+                buckets.shards[buckets.shard_of(Subject::V4(address).into())].lock().advance(Tick(latest));
             }
-            let verdict = buckets.decide_all(Tick(now), checks).unwrap();
-            wait = match verdict.tightest.map(|(_, decision)| decision.outcome) {
+            let verdict = buckets.decide_all(Tick(now), &checks).unwrap();
+            wait = match verdict.tightest.map(|tightest| tightest.decision.outcome) {
                 Some(Outcome::Denied(wait)) => u64::try_from(wait.as_micros()).ok(),
                 _ => None,
             };
@@ -166,7 +168,7 @@ proptest! {
                 naive.advance(latest);
                 expected &= naive.holds(asked.cost);
             }
-            prop_assert_eq!(verdict.allowed, expected, "turn {}: {:?}", turn, asked);
+            prop_assert_eq!(verdict.is_allowed(), expected, "turn {}: {:?}", turn, asked);
             if expected {
                 for policy in &applying {
                     model.get_mut(&(*policy, subject(*policy, asked))).unwrap().take(asked.cost);
@@ -200,8 +202,8 @@ proptest! {
                             evict_idle(buckets, now, u32::try_from(caller << 16 | turn).unwrap());
                         }
                         let subject = Subject::User(UserId(asked.user));
-                        let check = Check { policy, subject, quota: size.quota(), cost: asked.cost };
-                        if buckets.decide_all(now, std::iter::once(check)).unwrap().allowed {
+                        let check = Check::single(policy, subject, size.quota(), asked.cost);
+                        if buckets.decide_all(now, &[check]).unwrap().is_allowed() {
                             let after = clock.load(Ordering::Acquire);
                             let mut admitted = admitted.lock().unwrap();
                             admitted.entry(asked.user).or_default().push((now.0, after, asked.cost));
@@ -213,9 +215,9 @@ proptest! {
         for (user, takes) in admitted.into_inner().unwrap() {
             bounded(size, &takes)?;
             let last = Tick(clock.load(Ordering::Acquire));
-            let lacks = buckets.look(last, policy.slot, Subject::User(UserId(user)));
-            let held = |(lacking, quota)| u128::from(gcra::held(lacking, 0, quota, u32::MAX));
-            let left = lacks.map_or(size.capacity(), held);
+            let owes = buckets.peek(last, policy.scope_id, Subject::User(UserId(user)));
+            let held = |(debt, quota): (Debt, Quota)| u128::from(debt.held(quota, u32::MAX));
+            let left = owes.map_or(size.capacity(), held);
             let taken: u128 = takes.iter().map(|(_, _, cost)| u128::from(*cost)).sum();
             prop_assert!(left + taken + 1 > size.capacity(), "{} left, {} taken of {:?}", left, taken, size);
         }

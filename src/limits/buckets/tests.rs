@@ -15,19 +15,29 @@ fn quota(limit: u32, seconds: u64, burst: u32) -> Quota {
 
 /// A check of a policy that lives as long as the tests.
 fn check(buckets: &Buckets, policy: &str, subject: Subject, quota: Quota) -> Check<'static> {
-    Check { policy: Box::leak(Box::new(Policy::alone(policy, buckets))), subject, quota, cost: 1 }
+    Check::single(Box::leak(Box::new(Policy::alone(policy, buckets))), subject, quota, 1)
+}
+
+fn verdict(buckets: &Buckets, now: Tick, checks: &[Check<'_>]) -> Verdict {
+    let checks: Vec<_> = checks.iter().enumerate().map(|(index, check)| Check { index, ..*check }).collect();
+    buckets.decide_all(now, &checks).unwrap()
 }
 
 fn passes(buckets: &Buckets, now: Tick, checks: &[Check<'_>]) -> bool {
-    buckets.decide_all(now, checks.iter().copied()).unwrap().allowed
+    verdict(buckets, now, checks).is_allowed()
+}
+
+/// The index of the tightest policy, and its decision.
+fn tightest(verdict: &Verdict) -> (usize, Decision) {
+    verdict.tightest.map(|tightest| (tightest.index, tightest.decision)).unwrap()
 }
 
 #[test]
 fn scopes_keep_their_numbers() {
     let buckets = Buckets::new(100);
-    let (one, two) = (buckets.slot("one"), buckets.slot("two"));
+    let (one, two) = (buckets.scope_id("one"), buckets.scope_id("two"));
     assert_ne!(one, two);
-    assert_eq!((buckets.slot("two"), buckets.slot("one")), (two, one));
+    assert_eq!((buckets.scope_id("two"), buckets.scope_id("one")), (two, one));
 }
 
 #[test]
@@ -40,15 +50,17 @@ fn the_verdict_names_the_policy_that_counts() {
         check(&buckets, "slow", Subject::V4(1), quota(2, 3600, 0)),
     ];
     let now = Tick(1_000_000);
-    let verdict = buckets.decide_all(now, checks.iter().copied()).unwrap();
-    let tightest = verdict.tightest.map(|(index, decision)| (index, decision.remaining));
-    assert_eq!((verdict.allowed, tightest, verdict.refused), (true, Some((1, 1)), 0));
+    let passed = verdict(&buckets, now, &checks);
+    let (index, decision) = tightest(&passed);
+    assert_eq!((passed.is_allowed(), index, decision.remaining), (true, 1, 1));
+    assert!((0..3).all(|index| !passed.refuses(index)));
     assert!(passes(&buckets, now, &checks));
-    let verdict = buckets.decide_all(now, checks.iter().copied()).unwrap();
-    let tightest = verdict.tightest.map(|(index, decision)| (index, decision.outcome));
-    let expected = Some((2, Outcome::Denied(Duration::from_secs(1800))));
-    assert_eq!((verdict.allowed, tightest, verdict.refused), (false, expected, 0b110));
-    assert!(buckets.decide_all(now, std::iter::empty()).is_none());
+    let refused = verdict(&buckets, now, &checks);
+    let (index, decision) = tightest(&refused);
+    assert_eq!((index, decision.outcome), (2, Outcome::Denied(Duration::from_secs(1800))));
+    assert_eq!([0, 1, 2].map(|index| refused.refuses(index)), [false, true, true]);
+    assert!(!refused.is_allowed());
+    assert_eq!(verdict(&buckets, now, &[]), Verdict::OPEN);
 }
 
 #[test]
@@ -57,8 +69,8 @@ fn closest_to_exhaustion_is_what_lets_the_fewest_such_requests_pass() {
     let user = Subject::User(UserId(1));
     let many = check(&buckets, "many", user, quota(30, 60, 0));
     let dear = Check { cost: 10, ..check(&buckets, "dear", user, quota(50, 60, 0)) };
-    let verdict = buckets.decide_all(Tick(1), [many, dear]).unwrap();
-    assert_eq!(verdict.tightest.map(|(index, decision)| (index, decision.remaining)), Some((1, 40)));
+    let (index, decision) = tightest(&verdict(&buckets, Tick(1), &[many, dear]));
+    assert_eq!((index, decision.remaining), (1, 40));
 }
 
 #[test]
@@ -86,7 +98,7 @@ fn under_contention_exactly_the_capacity_is_admitted() {
     assert_eq!(admitted.load(Ordering::Relaxed), 1_000);
     let left = |thread: usize| {
         let own = check(&buckets, "address", Subject::V4(thread as u32), quota(100_000, 60, 0));
-        buckets.decide_all(Tick(5), std::iter::once(Check { cost: 0, ..own })).unwrap().tightest.unwrap().1.remaining
+        tightest(&verdict(&buckets, Tick(5), &[Check { cost: 0, ..own }])).1.remaining
     };
     let charged: u64 = (0..THREADS).map(|thread| 100_000 - left(thread)).sum();
     assert_eq!(charged, 1_000, "a refused request must charge nobody");
@@ -108,6 +120,23 @@ fn the_table_is_bounded_never_refuses_and_keeps_spent_buckets() {
     assert!(buckets.evicted_early() > 0);
     let refilled = spent.iter().filter(|one| passes(&buckets, now, &[**one])).count();
     assert_eq!(refilled, 0, "others are closer to full, so no spent bucket may go before them");
+}
+
+/// A bucket that lacks one token of 100 a day is full much later than one that is spent and fills in a minute.
+#[test]
+fn a_slow_policy_does_not_push_out_spent_buckets_of_a_fast_one() {
+    let buckets = Buckets::new(128 * 32);
+    let (fast, slow) = (quota(10, 60, 0), quota(100, 86_400, 0));
+    let now = Tick(1_000_000);
+    let spent: Vec<_> = (0..50).map(|user| check(&buckets, "fast", Subject::User(UserId(user)), fast)).collect();
+    for one in &spent {
+        while passes(&buckets, now, &[*one]) {}
+    }
+    for address in 0..50_000 {
+        assert!(passes(&buckets, now, &[check(&buckets, "slow", Subject::V4(address), slow)]));
+    }
+    assert!(buckets.evicted_early() > 0);
+    assert_eq!(spent.iter().filter(|one| passes(&buckets, now, &[**one])).count(), 0);
 }
 
 #[test]
@@ -174,7 +203,7 @@ fn a_thread_with_an_older_time_gains_nothing_from_an_eviction() {
 fn a_refused_bucket_goes_on_at_its_new_speed() {
     let buckets = Buckets::new(1_000);
     let policy: &'static Policy = Box::leak(Box::new(Policy::alone("p", &buckets)));
-    let at = |quota| Check { policy, subject: Subject::V4(1), quota, cost: 1 };
+    let at = |quota| Check::single(policy, Subject::V4(1), quota, 1);
     let (slow, fast) = (quota(1, 86_400, 0), quota(60, 60, 0));
     let start = Tick(1_000_000);
     assert!(passes(&buckets, start, &[at(slow)]));

@@ -1,11 +1,10 @@
 //! One bucket's lease in this replica: tokens taken ahead, how fast they are spent, and what is known of the shared
 //! bucket. No clock, no lock.
 
-use super::{GATHERING, LEASE, LEAST};
+use super::{LEASE, MIN_REFILL_TOKENS, REFILL_PAUSE};
 use crate::clock::Tick;
 use crate::model::gcra::{self, Decision, Outcome, Quota, Tat};
-
-const LEASE_MICROS: u64 = 200_000;
+use crate::model::lease::LEASE_MICROS;
 
 /// Tokens of one call.
 #[derive(Debug, Clone, Copy, Default)]
@@ -69,14 +68,14 @@ pub(super) struct Lease {
     /// When the call for tokens ahead that is under way was sent.
     asking: Option<Tick>,
     /// No call only for tokens ahead before this: the last one found fewer than it wanted.
-    gathering_until: Tick,
+    no_refill_before: Tick,
 }
 
 impl Lease {
     pub(super) fn new(quota: Quota) -> Lease {
         let (batch, spent) = (Batch::default(), Spent::default());
         let seen = Tat::FULL;
-        Lease { quota, older: batch, newer: batch, spent, seen, asking: None, gathering_until: Tick(0) }
+        Lease { quota, older: batch, newer: batch, spent, seen, asking: None, no_refill_before: Tick(0) }
     }
 
     /// The quota that its tokens were taken under.
@@ -125,7 +124,7 @@ impl Lease {
         self.spent.turn(now);
         let target = (self.spent.lately() / 2).min(most);
         let wanted = target.saturating_sub(self.left(now));
-        if wanted < LEAST || self.is_asking(now) {
+        if wanted < MIN_REFILL_TOKENS || self.is_asking(now) {
             return 0;
         }
         self.asking = Some(now);
@@ -136,19 +135,20 @@ impl Lease {
     /// be empty.
     pub(super) fn is_low(&self, now: Tick, most: u32) -> bool {
         let target = (self.spent.lately() / 2).min(most);
-        now >= self.gathering_until && self.left(now) <= target / 4
+        now >= self.no_refill_before && self.left(now) <= target / 4
     }
 
-    /// The shared bucket answered: it was charged, `granted` tokens ahead included, and lacks so much since.
-    pub(super) fn took(&mut self, now: Tick, asked: Asked, granted: u32, lacking: Tat) {
-        self.seen = Tat { micros: lacking.micros.saturating_add(now.0), part: lacking.part };
+    /// The shared bucket answered: it was charged, `granted` tokens ahead included, and is as `seen` since, on the clock
+    /// of this process.
+    pub(super) fn took(&mut self, now: Tick, asked: Asked, granted: u32, seen: Tat) {
+        self.seen = seen;
         self.count(now, asked.cost);
         if asked.ahead == 0 {
             return;
         }
         self.asking = None;
         if granted < asked.ahead {
-            self.gathering_until = now.after(GATHERING);
+            self.no_refill_before = now.after(REFILL_PAUSE);
         }
         if granted > 0 {
             self.keep(now, Batch { tokens: granted, until: asked.sent.after(LEASE) });
@@ -157,7 +157,7 @@ impl Lease {
 
     /// The call did not charge, or nobody knows.
     pub(super) fn missed(&mut self, now: Tick, asked: Asked) {
-        self.gathering_until = now.after(GATHERING);
+        self.no_refill_before = now.after(REFILL_PAUSE);
         if asked.ahead > 0 {
             self.asking = None;
         }

@@ -44,7 +44,7 @@ impl Plan {
         Plan {
             seed,
             quota,
-            shared: crate::model::lease::shared(quota),
+            shared: crate::model::lease::reduced(quota),
             replicas: 6,
             believed: 1,
             gap: 5_000_000,
@@ -72,7 +72,7 @@ impl Plan {
         Plan {
             seed,
             quota,
-            shared: crate::model::lease::shared(quota),
+            shared: crate::model::lease::reduced(quota),
             replicas,
             believed: rng.random_range(1..=6),
             gap: (1e6 * replicas as f64 / (f64::from(limit) * overload)) as u64 + 1,

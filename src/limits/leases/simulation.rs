@@ -8,12 +8,12 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::plan::Plan;
-use super::{Answer, Asked, GATHERING, Leases, Paid};
+use super::{Asked, Leases, Paid, Payment, REFILL_PAUSE};
 use crate::clock::Tick;
-use crate::config::spec::{OnStoreFailure, Sharing};
-use crate::limits::{Buckets, Check, Policy, Reach, Subject};
+use crate::config::spec::Sharing;
+use crate::limits::{Buckets, Check, Policy, PolicyOptions, Scope, Subject};
 use crate::model::gcra::{self, Outcome, Quota};
-use crate::store::limits_model::ModelLimits;
+use crate::store::limits_model::ModelBucketStore;
 use crate::store::{Charge, Found};
 
 /// When a replica no longer waits for an answer.
@@ -96,7 +96,7 @@ pub(super) struct World {
     now: u64,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     counted: u64,
-    redis: ModelLimits,
+    redis: ModelBucketStore,
     policy: &'static Policy,
     replicas: Vec<Replica>,
     paid: Vec<(Paid, u64)>,
@@ -110,15 +110,15 @@ impl World {
         let mut rng = StdRng::seed_from_u64(plan.seed ^ 0x5eed);
         let replica = |offset| Replica { leases: Leases::new(), offset, life: 0, holds_off: 0, waits: BTreeMap::new() };
         let replicas = (0..plan.replicas).map(|_| replica(rng.random_range(0..1_000_000_000))).collect();
-        let terms = (false, Sharing::Lease, OnStoreFailure::Local);
-        let policy = Policy::new("p", Reach::AllRoutes, terms, &Buckets::new(1));
+        let options = PolicyOptions { sharing: Sharing::Lease, ..PolicyOptions::default() };
+        let policy = Policy::new("p", Scope::AllRoutes, options, &Buckets::new(1));
         let mut world = World {
             policy: Box::leak(Box::new(policy)), // small, once per run, and checks can borrow it beside the rest
             rng,
             now: START,
             events: BinaryHeap::new(),
             counted: 0,
-            redis: ModelLimits::new(START),
+            redis: ModelBucketStore::new(START),
             replicas,
             paid: Vec::new(),
             found: Vec::new(),
@@ -194,7 +194,7 @@ impl World {
         let cost = self.rng.random_range(1..=self.plan.max_cost);
         let (now, check) = (self.local(replica), self.check(cost));
         match self.replicas[replica].leases.spend(now, &check, self.plan.believed) {
-            Answer::Paid(paid) => {
+            Payment::Paid(paid) => {
                 assert!(paid.decision.is_allowed());
                 assert!(paid.decision.remaining <= self.plan.shared.holds());
                 self.outcomes.leased += u64::from(cost);
@@ -208,11 +208,11 @@ impl World {
                     self.call(replica, Asked { sent: now, cost: 0, ahead: paid.refill });
                 }
             }
-            Answer::Ask(ahead) if self.now < self.replicas[replica].holds_off => {
+            Payment::Ask(ahead) if self.now < self.replicas[replica].holds_off => {
                 self.replicas[replica].leases.missed(now, &check, Asked { sent: now, cost, ahead });
                 self.outcomes.refused += 1;
             }
-            Answer::Ask(ahead) => self.call(replica, Asked { sent: now, cost, ahead }),
+            Payment::Ask(ahead) => self.call(replica, Asked { sent: now, cost, ahead }),
         }
     }
 
@@ -249,7 +249,7 @@ impl World {
         };
         let asked = Asked { sent: asked.sent.after(self.plan.ends_late), ..asked };
         let (now, check) = (self.local(replica), self.check(asked.cost));
-        match gcra::decide(found.lacking, 0, check.quota, asked.cost).outcome {
+        match found.debt.decide(now.0, check.quota, asked.cost).outcome {
             Outcome::Allowed(_) => {
                 self.replicas[replica].leases.took(now, &check, asked, &found);
                 if asked.cost > 0 {
@@ -258,7 +258,7 @@ impl World {
             }
             Outcome::Denied(wait) => {
                 self.replicas[replica].leases.missed(now, &check, asked);
-                let wait = wait.max(GATHERING).as_micros() as u64;
+                let wait = wait.max(REFILL_PAUSE).as_micros() as u64;
                 self.replicas[replica].holds_off = self.now + wait;
                 self.outcomes.refused += 1;
             }
@@ -279,7 +279,7 @@ impl World {
     }
 
     fn check(&self, cost: u32) -> Check<'static> {
-        Check { policy: self.policy, subject: Subject::Everyone, quota: self.plan.shared, cost }
+        Check::single(self.policy, Subject::Everyone, self.plan.shared, cost)
     }
 
     fn local(&self, replica: usize) -> Tick {

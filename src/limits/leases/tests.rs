@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::plan::{Plan, quota};
 use super::simulation::{Outcomes, World};
-use super::{Answer, Asked, GATHERING, Leases, MAX_PER_SHARD, Paid, SHARDS};
+use super::{Asked, Leases, MAX_PER_SHARD, Paid, Payment, REFILL_PAUSE, SHARDS};
 use crate::clock::Tick;
-use crate::config::spec::{OnStoreFailure, Sharing};
-use crate::limits::{Buckets, Check, Policy, Reach, Subject};
-use crate::model::gcra::Tat;
+use crate::config::spec::Sharing;
+use crate::limits::{Buckets, Check, Policy, PolicyOptions, Scope, Subject};
+use crate::model::gcra::Debt;
 use crate::model::lease::{self, LEASE};
-use crate::store::limits_model::ModelLimits;
+use crate::store::limits_model::ModelBucketStore;
 use crate::store::{Charge, Found};
 
 /// Runs a plan; what came of it, the tokens that ended unspent.
@@ -60,11 +60,11 @@ fn under_constant_pressure_little_is_withheld() {
         let (limit, way) = (drawn.quota.limit().min(5_000), drawn.way.min(1_000));
         let quota = quota(limit, 1, drawn.quota.burst().min(limit));
         let gap = (drawn.replicas as f64 * 1e6 / (f64::from(limit) * 4.0)) as u64;
-        let shared = lease::shared(quota);
+        let shared = lease::reduced(quota);
         let plan = Plan { quota, shared, gap, awake: 1_000_000, way, refunds: 0, storms: None, ..drawn };
         let (outcomes, wasted) = run(&plan);
         let owed = plan.shared.holds() + plan.quota.flow(Duration::from_micros(plan.lasts));
-        let gathers = plan.quota.flow(GATHERING + Duration::from_millis(25) + Duration::from_micros(gap));
+        let gathers = plan.quota.flow(REFILL_PAUSE + Duration::from_millis(25) + Duration::from_micros(gap));
         let per_replica = lease::most_ahead(plan.shared, plan.believed) + plan.max_cost;
         let withheld = gathers + per_replica as u64 * plan.replicas as u64 + outcomes.lost;
         let admitted = outcomes.tokens();
@@ -98,26 +98,26 @@ fn who_stays_at_half_the_rate_is_never_refused() {
 /// A bucket of 1000 per second, and the leases of one replica that is alone.
 struct Alone {
     leases: Leases,
-    redis: ModelLimits,
+    redis: ModelBucketStore,
     policy: Policy,
     now: Tick,
 }
 
 impl Alone {
     fn new() -> Alone {
-        let terms = (false, Sharing::Lease, OnStoreFailure::Local);
-        let policy = Policy::new("p", Reach::AllRoutes, terms, &Buckets::new(1));
-        let alone = Alone { leases: Leases::new(), redis: ModelLimits::new(1), policy, now: Tick(86_400_000_000) };
-        assert_eq!(alone.spend(1), Answer::Ask(0), "nothing is known yet");
+        let options = PolicyOptions { sharing: Sharing::Lease, ..PolicyOptions::default() };
+        let policy = Policy::new("p", Scope::AllRoutes, options, &Buckets::new(1));
+        let alone = Alone { leases: Leases::new(), redis: ModelBucketStore::new(1), policy, now: Tick(86_400_000_000) };
+        assert_eq!(alone.spend(1), Payment::Ask(0), "nothing is known yet");
         alone
     }
 
     fn check(&self, user: u32, cost: u32) -> Check<'_> {
-        let quota = lease::shared(quota(1_000, 1, 0));
-        Check { policy: &self.policy, subject: Subject::V4(user), quota, cost }
+        let quota = lease::reduced(quota(1_000, 1, 0));
+        Check::single(&self.policy, Subject::V4(user), quota, cost)
     }
 
-    fn spend(&self, cost: u32) -> Answer {
+    fn spend(&self, cost: u32) -> Payment {
         self.leases.spend(self.now, &self.check(1, cost), 1)
     }
 
@@ -137,8 +137,8 @@ impl Alone {
 
     fn paid(&self, cost: u32) -> Option<Paid> {
         match self.spend(cost) {
-            Answer::Paid(paid) => Some(paid),
-            Answer::Ask(_) => None,
+            Payment::Paid(paid) => Some(paid),
+            Payment::Ask(_) => None,
         }
     }
 }
@@ -147,12 +147,12 @@ impl Alone {
 fn as_many_are_taken_ahead_as_half_of_what_was_spent_lately() {
     let mut alone = Alone::new();
     for (spent, ahead) in [(0, 0), (1, 0), (2, 0), (3, 0), (4, 2)] {
-        assert_eq!(alone.spend(1), Answer::Ask(ahead), "{spent}");
+        assert_eq!(alone.spend(1), Payment::Ask(ahead), "{spent}");
         assert_eq!(alone.ask(1, ahead), ahead);
     }
     assert!(alone.paid(1).is_some_and(|paid| paid.refill == 0), "one is left of three");
     assert!(alone.paid(1).is_some_and(|paid| paid.refill == 3), "none is left, seven were spent");
-    assert_eq!(alone.spend(1), Answer::Ask(0), "one call at a time takes tokens ahead");
+    assert_eq!(alone.spend(1), Payment::Ask(0), "one call at a time takes tokens ahead");
     assert_eq!(alone.ask(0, 3), 3);
     assert!(alone.paid(4).is_none(), "three are there");
     alone.advance(LEASE - Duration::from_micros(1));
@@ -168,12 +168,12 @@ fn as_many_are_taken_ahead_as_half_of_what_was_spent_lately() {
 fn who_asked_and_heard_nothing_asks_again() {
     let mut alone = Alone::new();
     alone.ask(10, 0);
-    assert_eq!(alone.spend(1), Answer::Ask(5));
-    assert_eq!(alone.spend(1), Answer::Ask(0));
+    assert_eq!(alone.spend(1), Payment::Ask(5));
+    assert_eq!(alone.spend(1), Payment::Ask(0));
     alone.advance(LEASE);
-    assert_eq!(alone.spend(1), Answer::Ask(5), "a call that long ago is lost");
+    assert_eq!(alone.spend(1), Payment::Ask(5), "a call that long ago is lost");
     alone.leases.missed(alone.now, &alone.check(1, 1), Asked { sent: alone.now, cost: 1, ahead: 5 });
-    assert_eq!(alone.spend(1), Answer::Ask(5));
+    assert_eq!(alone.spend(1), Payment::Ask(5));
 }
 
 #[test]
@@ -194,16 +194,16 @@ fn clients_are_told_what_is_in_the_shared_bucket_and_here() {
 fn tokens_are_spent_under_the_quota_that_they_were_taken_under() {
     let alone = Alone::new();
     alone.ask(100, 50);
-    let other = Check { quota: lease::shared(quota(2_000, 1, 0)), ..alone.check(1, 1) };
-    assert_eq!(alone.leases.spend(alone.now, &other, 1), Answer::Ask(0));
+    let other = Check { quota: lease::reduced(quota(2_000, 1, 0)), ..alone.check(1, 1) };
+    assert_eq!(alone.leases.spend(alone.now, &other, 1), Payment::Ask(0));
     assert!(alone.paid(1).is_some());
     let now = alone.now.after(3 * LEASE);
     let asked = Asked { sent: now, cost: 8, ahead: 0 };
-    assert_eq!(alone.leases.spend(now, &other, 1), Answer::Ask(0));
-    alone.leases.took(now, &other, asked, &Found { lacking: Tat::FULL, ahead: 0 });
-    assert_eq!(alone.leases.spend(now, &other, 1), Answer::Ask(4));
+    assert_eq!(alone.leases.spend(now, &other, 1), Payment::Ask(0));
+    alone.leases.took(now, &other, asked, &Found { debt: Debt::NONE, ahead: 0 });
+    assert_eq!(alone.leases.spend(now, &other, 1), Payment::Ask(4));
     let exact = Check { quota: quota(1_000, 1, 0), ..other };
-    assert_eq!(alone.leases.spend(now, &exact, 1), Answer::Ask(0), "nothing is held back: no leases");
+    assert_eq!(alone.leases.spend(now, &exact, 1), Payment::Ask(0), "nothing is held back: no leases");
 }
 
 #[test]
@@ -211,9 +211,9 @@ fn the_table_is_bounded_and_forgets() {
     let alone = Alone::new();
     let most = (SHARDS * MAX_PER_SHARD) as u32;
     for user in 0..2 * most {
-        assert_eq!(alone.leases.spend(alone.now, &alone.check(user, 1), 1), Answer::Ask(0));
+        assert_eq!(alone.leases.spend(alone.now, &alone.check(user, 1), 1), Payment::Ask(0));
         let asked = Asked { sent: alone.now, cost: 10, ahead: 5 };
-        alone.leases.took(alone.now, &alone.check(user, 10), asked, &Found { lacking: Tat::FULL, ahead: 5 });
+        alone.leases.took(alone.now, &alone.check(user, 10), asked, &Found { debt: Debt::NONE, ahead: 5 });
     }
     let tokens = alone.leases.sweep(alone.now);
     assert!(tokens <= u64::from(5 * most) && tokens > u64::from(4 * most), "{tokens}");

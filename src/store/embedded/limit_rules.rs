@@ -70,11 +70,7 @@ pub(super) fn remove_block(
     Ok(gone == 1)
 }
 
-pub(super) fn read(
-    connection: &mut Connection,
-    known: Option<i64>,
-    now_s: i64,
-) -> Result<Option<LimitRules>, StoreError> {
+pub(super) fn read(connection: &mut Connection, known: Option<i64>) -> Result<Option<LimitRules>, StoreError> {
     let transaction = connection.transaction()?; // one view of all
     let stamp = transaction.query_row("SELECT stamp FROM limit_rules", [], |row| row.get(0))?;
     if known == Some(stamp) {
@@ -83,15 +79,13 @@ pub(super) fn read(
     let overrides = all(
         &transaction,
         "SELECT user_id, policy, rate, burst, until_s, made_at_ms FROM limit_overrides
-         WHERE until_s > ?1 ORDER BY user_id, policy",
-        now_s,
+         ORDER BY user_id, policy",
         read_override,
     )?;
     let blocks = all(
         &transaction,
         "SELECT network, until_s, reason, made_at_ms FROM address_blocks
-         WHERE until_s > ?1 ORDER BY made_at_ms, network",
-        now_s,
+         ORDER BY made_at_ms, network",
         read_block,
     )?;
     Ok(Some(LimitRules { stamp, overrides, blocks }))
@@ -113,11 +107,10 @@ fn begin(connection: &mut Connection, stamp: i64) -> Result<Transaction<'_>, Sto
 fn all<T>(
     connection: &Connection,
     sql: &str,
-    now_s: i64,
     read: impl Fn(&Row<'_>) -> Result<T, StoreError>,
 ) -> Result<Vec<T>, StoreError> {
     let mut statement = connection.prepare_cached(sql)?;
-    let mut found = statement.query([now_s])?;
+    let mut found = statement.query([])?;
     let mut rules = Vec::new();
     while let Some(row) = found.next()? {
         rules.push(read(row)?);

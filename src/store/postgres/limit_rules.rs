@@ -76,11 +76,7 @@ pub(super) async fn remove_block(
     Ok(gone == 1)
 }
 
-pub(super) async fn read(
-    client: &ClientWrapper,
-    known: Option<i64>,
-    now_s: i64,
-) -> Result<Option<LimitRules>, StoreError> {
+pub(super) async fn read(client: &ClientWrapper, known: Option<i64>) -> Result<Option<LimitRules>, StoreError> {
     // The stamp first: what is read after it may be newer, and is read once more then, but never older.
     let stamp = client.prepare_cached("SELECT stamp FROM limit_rules").await?;
     let stamp = rows::get(&client.query_one(&stamp, &[]).await?, 0, "limit_rules.stamp")?;
@@ -90,17 +86,17 @@ pub(super) async fn read(
     let overrides = client
         .prepare_cached(
             "SELECT user_id, policy, rate, burst, until_s, made_at_ms FROM limit_overrides
-             WHERE until_s > $1 ORDER BY user_id, policy",
+             ORDER BY user_id, policy",
         )
         .await?;
-    let overrides = client.query(&overrides, &[&now_s]).await?;
+    let overrides = client.query(&overrides, &[]).await?;
     let blocks = client
         .prepare_cached(
             "SELECT network, until_s, reason, made_at_ms FROM address_blocks
-             WHERE until_s > $1 ORDER BY made_at_ms, network",
+             ORDER BY made_at_ms, network",
         )
         .await?;
-    let blocks = client.query(&blocks, &[&now_s]).await?;
+    let blocks = client.query(&blocks, &[]).await?;
     Ok(Some(LimitRules {
         stamp,
         overrides: overrides.iter().map(read_override).collect::<Result<_, _>>()?,

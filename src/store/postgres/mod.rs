@@ -261,8 +261,8 @@ impl LimitRuleStore for PostgresStore {
         self.pool.call(move |client| Box::pin(limit_rules::remove_block(client, network, now_s, rand::random()))).await
     }
 
-    async fn limit_rules(&self, known: Option<i64>, now_s: i64) -> Result<Option<LimitRules>, StoreError> {
-        self.pool.call(move |client| Box::pin(limit_rules::read(client, known, now_s))).await
+    async fn limit_rules(&self, known: Option<i64>) -> Result<Option<LimitRules>, StoreError> {
+        self.pool.call(move |client| Box::pin(limit_rules::read(client, known))).await
     }
 }
 

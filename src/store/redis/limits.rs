@@ -10,23 +10,21 @@ use redis::{Script, ScriptInvocation};
 use uuid::Uuid;
 
 use super::{RedisProblem, SharedRedis};
-use crate::model::gcra::{Quota, Tat};
-use crate::model::units::Rate;
-use crate::store::{Charge, Found, KeptBucket, SharedLimits, StoreError};
+use crate::model::gcra::{Debt, Quota, QuotaParts, Tat};
+use crate::model::lease::MAX_TOKENS_AHEAD;
+use crate::store::{BucketStore, Charge, Found, SharedBucket, StoreError};
 
 /// Longest that a request waits for a decision; without one, this process goes on alone.
 const CHARGE_WITHIN: Duration = Duration::from_millis(25);
 /// Longest that an operator, or a task that nobody waits for, does.
-const LOOK_WITHIN: Duration = Duration::from_secs(1);
+const PEEK_WITHIN: Duration = Duration::from_secs(1);
 /// For how long a bucket is kept when it is full again. Clocks of primary and replica may differ so much.
 const KEEP_FULL_MS: u64 = 1_000;
 /// For how long a replica counts after it last said that it is here: three of its rounds.
-const REPLICA_LASTS: Duration = Duration::from_secs(15);
-/// Most tokens taken ahead at once: with the longest period, their time in units stays a whole number of a double.
-const MOST_AHEAD: u64 = 10_000;
+const REPLICA_LASTS_MS: u64 = 15_000;
 
 /// The buckets of all replicas. They end by themselves when they are full.
-pub struct RedisLimits {
+pub struct RedisBucketStore {
     redis: Arc<SharedRedis>,
     charge: Script,
     replicas: Script,
@@ -38,10 +36,10 @@ pub struct RedisLimits {
     now_micros: Option<u64>,
 }
 
-impl RedisLimits {
+impl RedisBucketStore {
     /// Buckets in this Redis.
-    pub fn new(redis: Arc<SharedRedis>) -> RedisLimits {
-        RedisLimits {
+    pub fn new(redis: Arc<SharedRedis>) -> RedisBucketStore {
+        RedisBucketStore {
             redis,
             charge: Script::new(include_str!("limits.lua")),
             replicas: Script::new(include_str!("replicas.lua")),
@@ -81,7 +79,7 @@ impl RedisLimits {
         call
     }
 
-    async fn values(&self, buckets: &[String], then_delete: bool) -> Result<Vec<Option<KeptBucket>>, RedisProblem> {
+    async fn values(&self, buckets: &[String], then_delete: bool) -> Result<Vec<Option<SharedBucket>>, RedisProblem> {
         if buckets.is_empty() {
             return Ok(Vec::new());
         }
@@ -94,7 +92,7 @@ impl RedisLimits {
         let ask = |mut connection: redis::aio::MultiplexedConnection| async move {
             commands.query_async::<((u64, u64), Vec<Option<Vec<u8>>>)>(&mut connection).await
         };
-        let ((seconds, micros), values) = self.redis.ask(LOOK_WITHIN, ask).await?;
+        let ((seconds, micros), values) = self.redis.ask(PEEK_WITHIN, ask).await?;
         let now_micros = self.time().0.unwrap_or(seconds.saturating_mul(1_000_000).saturating_add(micros));
         Ok(values.iter().map(|value| kept(value.as_deref()?, now_micros)).collect())
     }
@@ -103,37 +101,30 @@ impl RedisLimits {
 /// The ten arguments about a bucket.
 fn add_arguments(call: &mut ScriptInvocation<'_>, charge: &Charge) {
     let quota = charge.quota;
-    let period = micros(quota.period());
+    let QuotaParts { limit, burst, period_micros, held_back_micros } = quota.parts();
     // A cost above the capacity never fits, by however much.
     let cost = quota.time_of(u64::from(charge.cost).min(quota.capacity() + 1));
     let fills = quota.fill_time();
-    call.arg(quota.limit()).arg(quota.burst()).arg(period).arg(micros(quota.held_back()));
+    call.arg(limit).arg(burst).arg(period_micros).arg(held_back_micros);
     call.arg(fills.micros).arg(fills.part).arg(cost.micros).arg(cost.part);
-    call.arg(u64::from(charge.ahead).min(most_ahead(period)));
+    call.arg(u64::from(charge.ahead).min(most_ahead(period_micros)));
     call.arg(u8::from(charge.shadow));
 }
 
 fn most_ahead(period_micros: u64) -> u64 {
-    ((1 << 53) / period_micros.max(1)).saturating_sub(1).min(MOST_AHEAD)
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+    ((1 << 53) / period_micros.max(1)).saturating_sub(1).min(MAX_TOKENS_AHEAD)
 }
 
 /// A bucket as the script writes it; `None` when it is full, or is none.
-fn kept(value: &[u8], now_micros: u64) -> Option<KeptBucket> {
+fn kept(value: &[u8], now_micros: u64) -> Option<SharedBucket> {
     let mut numbers = std::str::from_utf8(value).ok()?.split(' ').map(str::parse::<u64>);
     let mut next = || numbers.next()?.ok();
     let (full_at, part) = (next()?, u32::try_from(next()?).ok()?);
     let (limit, burst) = (u32::try_from(next()?).ok()?, u32::try_from(next()?).ok()?);
-    let (period, held_back) = (Duration::from_micros(next()?), Duration::from_micros(next()?));
-    let full_at = Tat { micros: full_at, part };
-    if full_at.is_full(now_micros) {
-        return None;
-    }
-    let quota = Quota::new(Rate { limit, period }, burst).holding_back(held_back);
-    Some(KeptBucket { lacking: Tat { micros: full_at.micros - now_micros, part }, quota })
+    let (period_micros, held_back_micros) = (next()?, next()?);
+    let quota = Quota::from_parts(QuotaParts { limit, burst, period_micros, held_back_micros });
+    let debt = Tat { micros: full_at, part }.debt(now_micros);
+    (debt != Debt::NONE).then_some(SharedBucket { debt, quota })
 }
 
 fn away(problem: RedisProblem) -> StoreError {
@@ -141,7 +132,7 @@ fn away(problem: RedisProblem) -> StoreError {
 }
 
 #[async_trait]
-impl SharedLimits for RedisLimits {
+impl BucketStore for RedisBucketStore {
     fn is_up(&self) -> bool {
         self.redis.is_up()
     }
@@ -159,27 +150,27 @@ impl SharedLimits for RedisLimits {
         Ok(found)
     }
 
-    async fn look(&self, buckets: &[String]) -> Result<Vec<Option<KeptBucket>>, StoreError> {
+    async fn peek(&self, buckets: &[String]) -> Result<Vec<Option<SharedBucket>>, StoreError> {
         self.values(buckets, false).await.map_err(away)
     }
 
-    async fn forget(&self, buckets: &[String]) -> Result<Vec<Option<KeptBucket>>, StoreError> {
+    async fn reset(&self, buckets: &[String]) -> Result<Vec<Option<SharedBucket>>, StoreError> {
         self.values(buckets, true).await.map_err(away)
     }
 
-    async fn replicas(&self) -> Result<u32, StoreError> {
+    async fn heartbeat(&self) -> Result<u32, StoreError> {
         let mut call = self.replicas.prepare_invoke();
-        call.key(self.key("replicas")).arg(&self.replica).arg(micros(REPLICA_LASTS) / 1_000);
+        call.key(self.key("replicas")).arg(&self.replica).arg(REPLICA_LASTS_MS);
         let ask = |mut connection: redis::aio::MultiplexedConnection| async move {
             call.invoke_async::<u32>(&mut connection).await
         };
-        self.redis.ask(LOOK_WITHIN, ask).await.map_err(away)
+        self.redis.ask(PEEK_WITHIN, ask).await.map_err(away)
     }
 }
 
 fn found([micros, part, ahead]: [u64; 3]) -> Option<Found> {
-    let lacking = Tat { micros, part: u32::try_from(part).ok()? };
-    Some(Found { lacking, ahead: u32::try_from(ahead).ok()? })
+    let debt = Debt { micros, part: u32::try_from(part).ok()? };
+    Some(Found { debt, ahead: u32::try_from(ahead).ok()? })
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use secrecy::SecretString;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::model::gcra;
-use crate::store::limits_model::ModelLimits;
+use crate::model::units::{ONE_YEAR, Rate};
+use crate::store::limits_model::ModelBucketStore;
 use crate::testkit::redis_server::PrivateRedis;
 use crate::testkit::wait::{PATIENCE, soon};
 
@@ -21,8 +21,8 @@ async fn connected() -> Arc<SharedRedis> {
 }
 
 /// Patient, as a busy machine may be slow.
-fn patient(redis: &Arc<SharedRedis>) -> RedisLimits {
-    RedisLimits { within: PATIENCE, ..RedisLimits::new(redis.clone()) }
+fn patient(redis: &Arc<SharedRedis>) -> RedisBucketStore {
+    RedisBucketStore { within: PATIENCE, ..RedisBucketStore::new(redis.clone()) }
 }
 
 /// Sends one command to the Redis of these tests.
@@ -62,7 +62,7 @@ fn any_quota(random: &mut StdRng) -> Quota {
         let seconds = [1, 60, 3_600, 86_400][random.random_range(0..4)];
         let quota = quota(any_size(random, 1_000_000_000).max(1), seconds, any_size(random, 1 << 30));
         let quota = if random.random_ratio(1, 4) { quota.holding_back(Duration::from_millis(200)) } else { quota };
-        if quota.fill_time().micros < 365 * 86_400 * 1_000_000 {
+        if quota.fill_time().until_full() < ONE_YEAR {
             return quota;
         }
     }
@@ -112,7 +112,7 @@ fn any_charges(random: &mut StdRng, quotas: &mut [Quota]) -> Vec<Charge> {
 async fn agree(redis: Arc<SharedRedis>, seed: u64, steps: u32) {
     let mut random = StdRng::seed_from_u64(seed);
     let mut now = 1_767_225_600_000_000;
-    let model = ModelLimits::new(now);
+    let model = ModelBucketStore::new(now);
     let mut shared = patient(&redis);
     let mut quotas = [(); 4].map(|()| any_quota(&mut random));
     for step in 0..steps {
@@ -127,8 +127,8 @@ async fn agree(redis: Arc<SharedRedis>, seed: u64, steps: u32) {
         assert_eq!(ours, theirs, "seed {seed}, step {step}, at {now}: {charges:?}");
     }
     let names: Vec<String> = (0..quotas.len()).map(|bucket| format!("{seed}:b{bucket}")).collect();
-    assert_eq!(model.look(&names).await.unwrap(), shared.look(&names).await.unwrap(), "seed {seed}");
-    assert_eq!(model.forget(&names).await.unwrap(), shared.forget(&names).await.unwrap(), "seed {seed}");
+    assert_eq!(model.peek(&names).await.unwrap(), shared.peek(&names).await.unwrap(), "seed {seed}");
+    assert_eq!(model.reset(&names).await.unwrap(), shared.reset(&names).await.unwrap(), "seed {seed}");
 }
 
 /// 400 sequences of 250 steps; 50 at a time, so that their calls fill the connection.
@@ -160,7 +160,7 @@ async fn replicas_at_once_take_what_there_is_and_no_more() {
             let mut admitted = 0;
             for _ in 0..25 {
                 let found = limits.charge(&ask).await.unwrap();
-                admitted += u32::from(gcra::decide(found[0].lacking, 0, quota, 1).is_allowed());
+                admitted += found[0].debt.held(quota, 1);
             }
             admitted
         });
@@ -175,17 +175,17 @@ async fn by_the_time_of_redis_tokens_flow_in_and_a_full_bucket_is_none() {
     let limits = patient(&redis);
     let (fast, slow) = (quota(1_000_000_000, 1, 0), quota(1, 86_400, 0));
     let both = [charge("fast", fast), charge("slow", slow)];
-    assert_eq!(limits.charge(&both).await.unwrap()[1].lacking, Tat::FULL);
+    assert_eq!(limits.charge(&both).await.unwrap()[1].debt, Debt::NONE);
     let again = limits.charge(&both).await.unwrap();
-    assert_eq!(again[0].lacking, Tat::FULL, "a token flows in within a nanosecond");
+    assert_eq!(again[0].debt, Debt::NONE, "a token flows in within a nanosecond");
     let day = Duration::from_secs(86_400);
-    let left = again[1].lacking.until_full(0);
+    let left = again[1].debt.until_full();
     assert!(left <= day && left > day - PATIENCE, "{left:?}");
     let names = ["fast", "slow", "other"].map(str::to_owned);
-    let kept = limits.look(&names).await.unwrap();
+    let kept = limits.peek(&names).await.unwrap();
     assert_eq!(kept.iter().map(|kept| kept.map(|kept| kept.quota)).collect::<Vec<_>>(), [None, Some(slow), None]);
-    assert_eq!(limits.forget(&names).await.unwrap().iter().flatten().count(), 1);
-    assert_eq!(limits.charge(&both[1..]).await.unwrap()[0].lacking, Tat::FULL);
+    assert_eq!(limits.reset(&names).await.unwrap().iter().flatten().count(), 1);
+    assert_eq!(limits.charge(&both[1..]).await.unwrap()[0].debt, Debt::NONE);
     sweep(&redis).await;
 }
 
@@ -212,14 +212,14 @@ async fn what_is_no_bucket_is_written_over() {
         ["", "full", "1 2 3", "9999999999999999 0 1 0 0 0", "9999999999999999 5 1 0 60000000 0", "-1 0 1 1 1 1"];
     for value in garbage {
         command::<String>(&redis, &["SET", &key, value]).await;
-        assert_eq!(limits.charge(&ask).await.unwrap()[0].lacking, Tat::FULL, "{value:?}");
-        assert!(!limits.charge(&ask).await.unwrap()[0].lacking.is_full(0), "{value:?}");
+        assert_eq!(limits.charge(&ask).await.unwrap()[0].debt, Debt::NONE, "{value:?}");
+        assert_ne!(limits.charge(&ask).await.unwrap()[0].debt, Debt::NONE, "{value:?}");
         command::<u64>(&redis, &["DEL", &key]).await;
     }
     command::<u64>(&redis, &["RPUSH", &key, "x"]).await;
-    assert_eq!(limits.look(&names).await.unwrap(), [None]);
-    assert_eq!(limits.charge(&ask).await.unwrap()[0].lacking, Tat::FULL);
-    assert!(limits.look(&names).await.unwrap()[0].is_some());
+    assert_eq!(limits.peek(&names).await.unwrap(), [None]);
+    assert_eq!(limits.charge(&ask).await.unwrap()[0].debt, Debt::NONE);
+    assert!(limits.peek(&names).await.unwrap()[0].is_some());
     assert_eq!(sweep(&redis).await, 1);
 }
 
@@ -227,18 +227,18 @@ async fn what_is_no_bucket_is_written_over() {
 async fn replicas_are_counted_while_they_say_that_they_are_here() {
     let redis = connected().await;
     let (one, two) = (patient(&redis), patient(&redis));
-    assert_eq!(one.replicas().await.unwrap(), 1);
-    assert_eq!(two.replicas().await.unwrap(), 2);
-    assert_eq!(one.replicas().await.unwrap(), 2);
+    assert_eq!(one.heartbeat().await.unwrap(), 1);
+    assert_eq!(two.heartbeat().await.unwrap(), 2);
+    assert_eq!(one.heartbeat().await.unwrap(), 2);
     // One that has been silent for 15 s, and one whose Redis had another time.
     let key = redis.key("{limits}:replicas");
     let now = u64::try_from(crate::clock::Clock::system().wall().as_millisecond()).unwrap();
     for (name, said) in [("silent", now - 16_000), ("odd", now + 86_400_000)] {
         command::<u64>(&redis, &["ZADD", &key, &said.to_string(), name]).await;
     }
-    assert_eq!(one.replicas().await.unwrap(), 2);
+    assert_eq!(one.heartbeat().await.unwrap(), 2);
     command::<String>(&redis, &["SET", &key, "nobody's"]).await;
-    assert_eq!(one.replicas().await.unwrap(), 1);
+    assert_eq!(one.heartbeat().await.unwrap(), 1);
     assert_eq!(sweep(&redis).await, 1);
 }
 
@@ -246,7 +246,7 @@ async fn replicas_are_counted_while_they_say_that_they_are_here() {
 async fn without_redis_there_is_an_error_at_once_and_with_a_silent_one_soon() {
     let mut server = PrivateRedis::start().await;
     let redis = SharedRedis::new(&SecretString::from(server.url()), "t:").unwrap();
-    let (limits, ask) = (RedisLimits::new(redis.clone()), [charge("b", quota(1, 60, 0))]);
+    let (limits, ask) = (RedisBucketStore::new(redis.clone()), [charge("b", quota(1, 60, 0))]);
     assert!(!limits.is_up() && limits.charge(&ask).await.is_err());
     redis.connect().await.unwrap();
     assert!(limits.is_up());
@@ -256,5 +256,5 @@ async fn without_redis_there_is_an_error_at_once_and_with_a_silent_one_soon() {
     assert_eq!(late, "Redis did not answer within 25 ms");
     server.stop();
     assert!(limits.charge(&ask).await.is_err());
-    assert!(limits.look(&["b".to_owned()]).await.is_err() && limits.replicas().await.is_err());
+    assert!(limits.peek(&["b".to_owned()]).await.is_err() && limits.heartbeat().await.is_err());
 }

@@ -17,7 +17,7 @@ mod tests;
 
 pub use connection::{RedisProblem, SharedRedis};
 pub use idempotency::RedisIdempotency;
-pub use limits::RedisLimits;
+pub use limits::RedisBucketStore;
 pub use subscription::{Heard, Subscription};
 pub use throttle::RedisThrottle;
 

@@ -1,8 +1,9 @@
-//! What cases about limits do with a gateway: the `limits` verbs, and what its metrics say of decisions.
+//! What cases about limits do with a gateway: spend a bucket, run the `limits` verbs, read what its metrics say of
+//! decisions.
 
 use std::process::Output;
 
-use super::Gateway;
+use super::{Gateway, Got};
 
 /// Runs a `limits` verb.
 pub fn limits(gateway: &Gateway, verb: &[&str]) -> Output {
@@ -15,6 +16,19 @@ pub fn operate(gateway: &Gateway, verb: &[&str]) -> String {
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{verb:?}: {said}");
     said
+}
+
+/// How many requests, one after the other, pass before a rate limit refuses one.
+pub async fn passes_before_429(ask: impl AsyncFn() -> Got) -> usize {
+    for passed in 0..50 {
+        let got = ask().await;
+        if got.status == 429 {
+            assert_eq!(got.code(), "RATE_LIMIT_EXCEEDED");
+            return passed;
+        }
+        got.expect(200);
+    }
+    panic!("50 requests passed");
 }
 
 /// How many requests a policy decided so.

@@ -73,6 +73,12 @@ routes:
     )
 }
 
+/// The table with `top` (YAML at the top level, without a last line break) before its routes.
+pub fn with_top(table: &str, top: &str) -> String {
+    let (before, routes) = table.split_once("\nroutes:\n").expect("a table with routes");
+    format!("{before}\n{top}\nroutes:\n{routes}")
+}
+
 /// A public prefix route `/echo` to the pool, the simplest thing to proxy.
 pub const ECHO: &str = "  - { name: echo, match: { prefix: /echo, methods: [GET, POST, PUT, DELETE, PATCH] }, to: { pool: echo }, auth: public }";
 

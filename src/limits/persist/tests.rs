@@ -7,6 +7,7 @@ use crate::clock::{Clock, Hand};
 use crate::limits::{Check, Policy, Subject};
 use crate::model::identity::UserId;
 use crate::model::role::Role;
+use crate::model::units::Rate;
 
 fn quota(limit: u32, seconds: u64, burst: u32) -> Quota {
     Quota::new(Rate { limit, period: Duration::from_secs(seconds) }, burst)
@@ -29,9 +30,9 @@ impl Process {
     /// Tokens left after so many were taken.
     fn take(&self, policy: &str, subject: Subject, quota: Quota, cost: u32) -> u64 {
         let policy = Policy::alone(policy, self.limits.buckets());
-        let check = Check { policy: &policy, subject, quota, cost };
-        let verdict = self.limits.decide_here(self.clock.now(), std::iter::once(check)).unwrap();
-        verdict.tightest.unwrap().1.remaining
+        let check = Check::single(&policy, subject, quota, cost);
+        let verdict = self.limits.buckets().decide_all(self.clock.now(), &[check]).unwrap();
+        verdict.tightest.unwrap().decision.remaining
     }
 
     fn left(&self, policy: &str, subject: Subject, quota: Quota) -> u64 {
@@ -65,13 +66,13 @@ fn what_is_left_is_the_same_and_what_flows_in_meanwhile_flows_in() {
     }
     before.take("full", Subject::Everyone, minute, 1);
     before.hand.advance(Duration::from_secs(1));
-    let kept = before.limits.keep(before.clock.now(), at(0));
-    assert_eq!(kept.buckets, 2 * subjects().len(), "a full bucket needs no place");
+    let saved = before.limits.save(before.clock.now(), at(0)).unwrap();
+    assert_eq!(saved.buckets, 2 * subjects().len(), "a full bucket needs no place");
     for (down, left_a, left_b) in [(0, 1, 55), (8, 9, 63), (9, 10, 64), (60, 61, 64), (1_000_000, 64, 64)] {
         let after = Process::started(Duration::ZERO);
-        let _ = after.limits.buckets().slot("another:all"); // numbers are the process's own
-        let restored = after.limits.restore(&kept.bytes, after.clock.now(), at(down)).unwrap();
-        assert!(restored <= kept.buckets);
+        let _ = after.limits.buckets().scope_id("another:all"); // numbers are the process's own
+        let restored = after.limits.restore(&saved.bytes, after.clock.now(), at(down)).unwrap();
+        assert!(restored <= saved.buckets);
         for subject in subjects() {
             let left = (after.left("a", subject, minute), after.left("b", subject, minute));
             assert_eq!(left, (left_a, left_b), "{subject} after {down} s");
@@ -86,9 +87,9 @@ fn a_wall_clock_that_stepped_back_grants_nothing() {
     let minute = quota(60, 60, 0);
     let before = Process::started(Duration::ZERO);
     before.take("a", Subject::Everyone, minute, 60);
-    let kept = before.limits.keep(before.clock.now(), at(0));
+    let saved = before.limits.save(before.clock.now(), at(0)).unwrap();
     let after = Process::started(Duration::from_secs(900));
-    assert_eq!(after.limits.restore(&kept.bytes, after.clock.now(), at(-3_600)), Ok(1));
+    assert_eq!(after.limits.restore(&saved.bytes, after.clock.now(), at(-3_600)), Ok(1));
     assert_eq!(after.left("a", Subject::Everyone, minute), 0);
     after.hand.advance(Duration::from_secs(1));
     assert_eq!(after.left("a", Subject::Everyone, minute), 1);
@@ -99,15 +100,15 @@ fn a_quota_that_changed_meanwhile_rescales_the_bucket_and_nothing_is_rounded() {
     let before = Process::started(Duration::ZERO);
     before.take("a", Subject::Everyone, quota(20, 60, 0), 10);
     before.take("b", Subject::Everyone, quota(7, 3_600, 0).holding_back(Duration::from_millis(200)), 1);
-    let kept = before.limits.keep(before.clock.now(), at(0));
+    let saved = before.limits.save(before.clock.now(), at(0)).unwrap();
     let after = Process::started(Duration::ZERO);
-    assert_eq!(after.limits.restore(&kept.bytes, after.clock.now(), at(0)), Ok(2));
+    assert_eq!(after.limits.restore(&saved.bytes, after.clock.now(), at(0)), Ok(2));
     assert_eq!(after.left("a", Subject::Everyone, quota(40, 3_600, 0)), 20);
-    let lacking = |limits: &Limits| {
-        let slot = limits.buckets().slot("b:all");
-        limits.buckets().look(before.clock.now(), slot, Subject::Everyone).unwrap()
+    let debt = |limits: &Limits| {
+        let scope = limits.buckets().scope_id("b:all");
+        limits.buckets().peek(before.clock.now(), scope, Subject::Everyone).unwrap()
     };
-    assert_eq!(lacking(&after.limits), lacking(&before.limits));
+    assert_eq!(debt(&after.limits), debt(&before.limits));
 }
 
 #[test]
@@ -115,27 +116,57 @@ fn other_bytes_are_left_out() {
     let minute = quota(60, 60, 0);
     let before = Process::started(Duration::ZERO);
     before.take("a", Subject::Everyone, minute, 60);
-    let kept = before.limits.keep(before.clock.now(), at(0)).bytes;
+    let saved = before.limits.save(before.clock.now(), at(0)).unwrap().bytes;
     let restore = |bytes: &[u8]| {
         let after = Process::started(Duration::ZERO);
         let outcome = after.limits.restore(bytes, after.clock.now(), at(0));
         assert_eq!(after.left("a", Subject::Everyone, minute), if outcome.is_ok() { 0 } else { 60 });
         outcome
     };
-    assert_eq!(restore(&kept), Ok(1));
-    for foreign in [&b""[..], b"{}", b"ssm-gateway limits 2\n"] {
-        assert_eq!(restore(foreign), Err(UnusableLimits::Foreign));
+    assert_eq!(restore(&saved), Ok(1));
+    for foreign in [&b""[..], b"{}", b"ssm-gateway limits 1\n", b"ssm-gateway limits 3\n"] {
+        assert_eq!(restore(foreign), Err(RestoreError::Foreign));
     }
-    for length in HEAD.len()..kept.len() {
-        assert_eq!(restore(&kept[..length]), Err(UnusableLimits::Damaged), "{length}");
+    for length in HEAD.len()..saved.len() {
+        assert_eq!(restore(&saved[..length]), Err(RestoreError::Damaged), "{length}");
     }
-    for place in HEAD.len()..kept.len() {
-        let mut other = kept.clone();
+    for place in HEAD.len()..saved.len() {
+        let mut other = saved.clone();
         other[place] ^= 1;
-        assert_eq!(restore(&other), Err(UnusableLimits::Damaged), "{place}");
+        assert_eq!(restore(&other), Err(RestoreError::Damaged), "{place}");
     }
-    let mut nested = HEAD.to_vec();
-    nested.extend([0xff; 64]); // a count that promises more than there is
-    nested.extend(Sha256::digest(&nested));
-    assert_eq!(restore(&nested), Err(UnusableLimits::Damaged));
+    // Bytes that nobody wrote, with the hash that they should have: counts that promise more than there is, numbers that
+    // no type holds, something left over.
+    let (body, most) = (&saved[HEAD.len()..saved.len() - HASH_BYTES], [&[0xff; 9][..], &[1]].concat());
+    let promises = [vec![0], vec![0, 0], vec![0, 0, 0]].map(|before| [before, most.clone()].concat());
+    let odd = [vec![0xff; 64], [body, &[0]].concat(), body[..body.len() - 1].to_vec(), Vec::new()];
+    for body in promises.iter().chain(&odd) {
+        assert_eq!(restore(&hashed(body)), Err(RestoreError::Damaged), "{body:?}");
+    }
+    assert_eq!(restore(&hashed(body)), Ok(1));
+}
+
+/// A file of these contents.
+fn hashed(body: &[u8]) -> Vec<u8> {
+    let mut bytes = [HEAD, body].concat();
+    bytes.extend(Sha256::digest(&bytes));
+    bytes
+}
+
+/// Who changes a type that is in files finds out here, and gives [`HEAD`] another number.
+#[test]
+fn files_of_this_version_look_so() {
+    let before = Process::started(Duration::ZERO);
+    let quota = quota(7, 60, 4).holding_back(Duration::from_millis(200));
+    before.take("a", Subject::User(UserId(300)), quota, 1);
+    let saved = before.limits.save(before.clock.now(), at(0)).unwrap().bytes;
+    let body = [
+        &[0x80, 0x80, 0xc4, 0x89, 0xe5, 0xc5, 0xb2, 0x06][..], // 1_800_000_000_000_000 µs, zigzag
+        &[1, 0, 5],
+        b"a:all",
+        &[1, 7, 4, 0x80, 0x8e, 0xce, 0x1c, 0xc0, 0x9a, 0x0c], // 60_000_000 and 200_000 µs
+        &[1, 0, 0, 0xac, 0x02, 0xa4, 0x94, 0x8b, 0x04, 4, 0], // user 300, 8_571_428 µs and 4/7
+    ]
+    .concat();
+    assert_eq!(saved, hashed(&body));
 }

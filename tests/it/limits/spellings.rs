@@ -11,8 +11,7 @@ use crate::harness::{Answer, Client, Gateway, GatewayConfig, Origin, send, table
 /// Nothing flows in during a case.
 const LIMITS: &str = "limits:
   few: { by: address, rate: 5/day, burst: 0 }
-flood_guard: { rate: 50/day, burst: 0 }
-routes:";
+flood_guard: { rate: 50/day, burst: 0 }";
 
 const ROUTES: &str = "  - { name: a, match: { path: /a, methods: [GET, POST, PUT, PATCH, DELETE] }, to: { pool: echo }, auth: public, limits: [few], body: { max: 10B, json: true } }
   - { name: offer, match: { path: '/offers/{id}', methods: [GET] }, to: { pool: echo }, auth: public, limits: [few] }
@@ -22,7 +21,7 @@ const CAPACITY: usize = 5;
 
 async fn started() -> (Origin, Gateway) {
     let origin = Origin::start().await;
-    let text = table::table(&[&origin.url()], "", ROUTES).replace("routes:", LIMITS);
+    let text = table::with_top(&table::table(&[&origin.url()], "", ROUTES), LIMITS);
     let config = GatewayConfig::table(&text)
         .setting("trusted_proxies", json!(["127.0.0.1/32"]))
         .setting("listen", json!({ "http2": true }));

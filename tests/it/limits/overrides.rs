@@ -7,14 +7,13 @@ use crate::harness::{Database, Gateway, GatewayConfig, Origin, PATIENCE, Reloade
 /// Twelve seconds per token: a slow machine does not earn one during a case.
 const LIMITS: &str = "limits:
   few: { by: user, rate: 5/min, burst: 2 }
-  tier: { by: user, over: all_routes, roles: { candidat: 6/min, recruteur: 7/min, admin: 8/min } }
-routes:";
+  tier: { by: user, over: all_routes, roles: { candidat: 6/min, recruteur: 7/min, admin: 8/min } }";
 
 const ROUTES: &str = "  - { name: a, match: { path: /a, methods: [GET] }, to: { pool: echo }, limits: [few] }
   - { name: b, match: { path: /b, methods: [GET] }, to: { pool: echo }, limits: [tier] }";
 
 fn config(origin: &Origin) -> GatewayConfig {
-    GatewayConfig::table(&table::table(&[&origin.url()], "", ROUTES).replace("routes:", LIMITS))
+    GatewayConfig::table(&table::with_top(&table::table(&[&origin.url()], "", ROUTES), LIMITS))
 }
 
 /// The limit that a user is told on a path, passed or refused.
@@ -88,12 +87,35 @@ async fn an_override_ends_by_itself() {
     let origin = Origin::start().await;
     let gateway = Gateway::start(config(&origin)).await;
     let user = gateway.user("recruteur").await;
-    let said = operate(&gateway, &["override", &user.email, "--policy", "teir", "--rate", "2/min", "--for", "1s"]);
-    assert!(said.contains("has no policy of this name: the override does nothing there"), "{said}");
     operate(&gateway, &["override", &user.email, "--policy", "tier", "--rate", "2/min", "--for", "12s"]);
     becomes(&gateway, &user, "/b", 2).await;
     becomes(&gateway, &user, "/b", 7).await;
     assert_eq!(operate(&gateway, &["overrides"]), "");
+}
+
+#[tokio::test]
+async fn an_override_without_effect_is_warned_of() {
+    let origin = Origin::start().await;
+    let config = config(&origin);
+    let gateway = Gateway::start(config.clone()).await;
+    let user = gateway.user("candidat").await;
+    let over = |policy: &str| {
+        operate(&gateway, &["override", &user.email, "--policy", policy, "--rate", "2/min", "--for", "1h"])
+    };
+    assert!(!over("few").contains("warning"));
+    let others = "limits:
+  few: { by: address, rate: 5/min }
+  tier: { by: user, in_flight: 5 }";
+    let routes = config.routes.replace(LIMITS, others);
+    assert_eq!(gateway.reload(&routes).await, Reloaded::Published);
+    for (policy, why) in [
+        ("few", "this policy does not count users"),
+        ("tier", "this policy has no rate"),
+        ("teir", "no policy has this name"),
+    ] {
+        let said = over(policy);
+        assert!(said.contains(&format!("{why}: the override does nothing there")), "{said}");
+    }
 }
 
 #[tokio::test]

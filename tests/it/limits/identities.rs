@@ -13,8 +13,7 @@ const LIMITS: &str = "limits:
   few: { by: address, rate: 5/day, burst: 0 }
   mine: { by: user, rate: 5/day, burst: 0 }
   tenant: { by: { header: X-Tenant }, rate: 2/day, burst: 0 }
-  ceiling: { by: address, over: all_routes, rate: 6/day, burst: 0 }
-routes:";
+  ceiling: { by: address, over: all_routes, rate: 6/day, burst: 0 }";
 
 const ROUTES: &str = "  - { name: open, match: { path: /open, methods: [GET] }, to: { pool: echo }, auth: public, limits: [few] }
   - { name: public, match: { path: /public, methods: [GET] }, to: { pool: echo }, auth: public, limits: [mine] }
@@ -50,7 +49,7 @@ const CLAIMS: [&str; 20] = [
 ];
 
 fn config(origin: &Origin) -> GatewayConfig {
-    GatewayConfig::table(&table::table(&[&origin.url()], "", ROUTES).replace("routes:", LIMITS))
+    GatewayConfig::table(&table::with_top(&table::table(&[&origin.url()], "", ROUTES), LIMITS))
 }
 
 async fn started() -> (Origin, Gateway) {

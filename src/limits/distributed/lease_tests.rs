@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::*;
 use crate::clock::Hand;
 use crate::config::spec::Sharing;
-use crate::limits::{Limits, Policy, Reach, Subject};
+use crate::limits::{Limits, Policy, PolicyOptions, Scope, Subject};
 use crate::model::gcra::Quota;
 use crate::model::units::Rate;
-use crate::store::limits_model::{ModelLimits, Mood};
+use crate::store::limits_model::{ModelBucketStore, Mood};
 use crate::telemetry::metrics::Metrics;
 
 /// One process and its clock.
@@ -20,33 +20,35 @@ struct Replica {
 }
 
 impl Replica {
-    fn new(store: &Arc<ModelLimits>) -> Replica {
+    fn new(store: &Arc<ModelBucketStore>) -> Replica {
         let metrics = Metrics::new("test").unwrap().shared_limits();
         let (clock, hand) = Clock::manual();
-        let limits = Limits::shared(1_000, store.clone(), 2, metrics.clone(), clock.clone());
+        let limits = Limits::local(1_000).distributed(store.clone(), 2, metrics.clone(), clock.clone());
         Replica { limits, metrics, clock, hand }
     }
 
     fn policy(&self, name: &str, sharing: Sharing) -> Policy {
-        Policy::new(name, Reach::AllRoutes, (false, sharing, OnStoreFailure::Local), self.limits.buckets())
+        let options = PolicyOptions { sharing, ..PolicyOptions::default() };
+        Policy::new(name, Scope::AllRoutes, options, self.limits.buckets())
     }
 
     /// So many tokens a second.
     fn check<'p>(&self, policy: &'p Policy, tokens: u32) -> Check<'p> {
         let quota = Quota::new(Rate { limit: tokens, period: Duration::from_secs(1) }, 0);
-        Check { policy, subject: Subject::Everyone, quota: self.limits.quota_of(policy.sharing, quota), cost: 1 }
+        Check::single(policy, Subject::Everyone, self.limits.quota_of(policy, quota), 1)
     }
 
     /// Decides, and lets what runs beside requests run.
     async fn ask(&self, checks: &[Check<'_>]) -> Verdict {
-        let verdict = self.limits.decide(self.clock.now(), checks).await.unwrap();
+        let checks: Vec<_> = checks.iter().enumerate().map(|(index, check)| Check { index, ..*check }).collect();
+        let verdict = self.limits.decide(self.clock.now(), &checks).await.unwrap();
         tokio::task::yield_now().await;
         verdict
     }
 }
 
-fn store() -> Arc<ModelLimits> {
-    Arc::new(ModelLimits::new(1_767_225_600_000_000))
+fn store() -> Arc<ModelBucketStore> {
+    Arc::new(ModelBucketStore::new(1_767_225_600_000_000))
 }
 
 #[tokio::test]
@@ -58,7 +60,7 @@ async fn replicas_with_leases_seldom_ask_and_admit_together_what_one_would() {
     for turn in 0..40_000 {
         let (replica, policy) = (&replicas[turn % 2], &policies[turn % 2]);
         let verdict = replica.ask(&[replica.check(policy, 2_000)]).await;
-        admitted += u32::from(verdict.allowed);
+        admitted += u32::from(verdict.is_allowed());
         all += 1;
         for replica in &replicas {
             replica.hand.advance(Duration::from_micros(50));
@@ -80,11 +82,11 @@ async fn remaining_counts_down_whoever_answers() {
     let policy = replica.policy("p", Sharing::Lease);
     for asked in 0..800 {
         let verdict = replica.ask(&[replica.check(&policy, 1_000)]).await;
-        assert!(verdict.allowed, "{asked}");
-        assert_eq!(verdict.tightest.unwrap().1.remaining, 799 - asked);
+        assert!(verdict.is_allowed(), "{asked}");
+        assert_eq!(verdict.tightest.unwrap().decision.remaining, 799 - asked);
     }
     assert!(replica.metrics.of(AnsweredBy::Lease) > 700);
-    assert!(!replica.ask(&[replica.check(&policy, 1_000)]).await.allowed);
+    assert!(!replica.ask(&[replica.check(&policy, 1_000)]).await.is_allowed());
 }
 
 #[tokio::test]
@@ -93,7 +95,7 @@ async fn small_limits_stay_exact() {
     let replica = Replica::new(&store);
     let policy = replica.policy("p", Sharing::Lease);
     for asked in 0..30 {
-        assert_eq!(replica.ask(&[replica.check(&policy, 15)]).await.allowed, asked < 15, "{asked}");
+        assert_eq!(replica.ask(&[replica.check(&policy, 15)]).await.is_allowed(), asked < 15, "{asked}");
     }
     assert_eq!((replica.metrics.of(AnsweredBy::Lease), store.calls()), (0, 16));
 }
@@ -107,15 +109,15 @@ async fn what_another_policy_refuses_costs_the_lease_nothing() {
     for _ in 0..10 {
         replica.ask(&alone).await;
     }
-    let before = replica.ask(&alone).await.tightest.unwrap().1.remaining;
+    let before = replica.ask(&alone).await.tightest.unwrap().decision.remaining;
     let both = [replica.check(&leased, 1_000), replica.check(&exact, 2)];
     for asked in 0..20 {
         let verdict = replica.ask(&both).await;
-        assert_eq!((verdict.allowed, verdict.refuses(0)), (asked < 2, false), "{asked}");
+        assert_eq!((verdict.is_allowed(), verdict.refuses(0)), (asked < 2, false), "{asked}");
         replica.hand.advance(Duration::from_millis(1));
     }
     // Of the time that passed nothing flowed in, for the store's stood still.
-    let after = replica.ask(&alone).await.tightest.unwrap().1.remaining;
+    let after = replica.ask(&alone).await.tightest.unwrap().decision.remaining;
     assert!((before - 3..=before + 20).contains(&after), "{before}, {after}");
 }
 
@@ -131,12 +133,12 @@ async fn without_the_store_leases_pay_until_they_are_spent() {
     let paid = replica.metrics.of(AnsweredBy::Lease);
     store.behave(Mood::Away);
     for _ in 0..100 {
-        assert!(replica.ask(&check).await.allowed);
+        assert!(replica.ask(&check).await.is_allowed());
     }
     assert!(replica.metrics.of(AnsweredBy::Lease) > paid);
     assert!(replica.metrics.of(AnsweredBy::Fallback) > 0 && replica.metrics.are_degraded());
     replica.hand.advance(Duration::from_millis(200));
     let paid = replica.metrics.of(AnsweredBy::Lease);
-    assert!(replica.ask(&check).await.allowed);
+    assert!(replica.ask(&check).await.is_allowed());
     assert_eq!(replica.metrics.of(AnsweredBy::Lease), paid, "leases are over");
 }

@@ -3,6 +3,7 @@
 use serde_json::json;
 use tokio::time::{Duration, Instant};
 
+use super::spend;
 use crate::harness::{Client, Gateway, GatewayConfig, Got, Origin, P, PATIENCE, Reloaded, Session, send, table, until};
 
 /// Twelve seconds per token: a slow machine does not earn one during a case.
@@ -10,8 +11,7 @@ const LIMITS: &str = "limits:
   few: { by: user, rate: 5/min, burst: 2 }
   tier: { by: user, over: all_routes, roles: { candidat: 5/min, recruteur: 6/min, admin: 7/min }, burst: 1 }
   address: { by: address, rate: 5/min, burst: 0 }
-  quick: { by: address, rate: 1/s, burst: 1 }
-routes:";
+  quick: { by: address, rate: 1/s, burst: 1 }";
 
 const ROUTES: &str = "  - { name: a, match: { path: /a, methods: [GET] }, to: { pool: echo }, limits: [few] }
   - { name: b, match: { path: /b, methods: [GET] }, to: { pool: echo }, limits: [few] }
@@ -21,24 +21,13 @@ const ROUTES: &str = "  - { name: a, match: { path: /a, methods: [GET] }, to: { 
   - { name: quick, match: { path: /quick, methods: [GET] }, to: { pool: echo }, auth: public, limits: [quick] }";
 
 fn routes(origin: &Origin) -> String {
-    table::table(&[&origin.url()], "", ROUTES).replace("routes:", LIMITS)
+    table::with_top(&table::table(&[&origin.url()], "", ROUTES), LIMITS)
 }
 
 async fn started() -> (Origin, Gateway) {
     let origin = Origin::start().await;
     let gateway = Gateway::start(GatewayConfig::table(&routes(&origin))).await;
     (origin, gateway)
-}
-
-async fn spend(gateway: &Gateway, session: &Session, path: &str) -> u64 {
-    for passed in 0..50 {
-        let got = gateway.client.get_as(session, path).await;
-        if got.status == 429 {
-            return passed;
-        }
-        got.expect(200);
-    }
-    panic!("no limit on {path}");
 }
 
 #[tokio::test]
@@ -158,10 +147,8 @@ async fn the_flood_guard_counts_whatever_is_asked_but_probes() {
         "  - { name: free, match: { path: /free, methods: [GET] }, to: { pool: echo }, auth: public, limits: [] }
   - { name: up, match: { path: /up, methods: [GET] }, to: { builtin: status }, auth: public, limits: [] }
   - { name: well, match: { path: /well, methods: [GET] }, to: { builtin: health }, auth: public, limits: [] }";
-    let guarded = table::table(&[&origin.url()], "", more).replace(
-        "routes:",
-        "flood_guard: { rate: 5/min, burst: 0 }\ncors: { origins: ['https://a.example'] }\nroutes:",
-    );
+    let top = "flood_guard: { rate: 5/min, burst: 0 }\ncors: { origins: ['https://a.example'] }";
+    let guarded = table::with_top(&table::table(&[&origin.url()], "", more), top);
     let config = GatewayConfig::table(&guarded).setting("trusted_proxies", json!(["127.0.0.1/32"]));
     let gateway = Gateway::start(config).await;
     let preflight = |request: reqwest::RequestBuilder| {

@@ -6,22 +6,26 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
+use super::spend;
 use crate::harness::limits::{limits, operate};
 use crate::harness::{Gateway, GatewayConfig, Got, Origin, PATIENCE, PrivateRedis, Session, send, table, until};
 
-/// An hour per token: a slow machine does not earn one during a case.
+/// Eight hours per token: a slow machine does not earn one during a case.
 const LIMITS: &str = "limits:
   few: { by: user, rate: 3/day, burst: 2 }
   other: { by: user, rate: 3/day, burst: 0 }
-  address: { by: address, rate: 3/day, burst: 0 }
-routes:";
+  address: { by: address, rate: 3/day, burst: 0 }";
 
 const ROUTES: &str = "  - { name: a, match: { path: /a, methods: [GET] }, to: { pool: echo }, limits: [few] }
   - { name: b, match: { path: /b, methods: [GET] }, to: { pool: echo }, limits: [other] }
   - { name: open, match: { path: /open, methods: [GET] }, to: { pool: echo }, auth: public, limits: [address] }";
 
+fn routes(origin: &Origin, top: &str) -> String {
+    table::with_top(&table::table(&[&origin.url()], "", ROUTES), top)
+}
+
 fn config(origin: &Origin) -> GatewayConfig {
-    let mut config = GatewayConfig::table(&table::table(&[&origin.url()], "", ROUTES).replace("routes:", LIMITS));
+    let mut config = GatewayConfig::table(&routes(origin, LIMITS));
     config.settings["trusted_proxies"] = json!(["127.0.0.1/32"]);
     config
 }
@@ -42,18 +46,6 @@ fn refused(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// How many requests pass before the first 429.
-async fn passing(gateway: &Gateway, session: &Session, path: &str) -> u64 {
-    for passed in 0..50 {
-        let got = gateway.client.get_as(session, path).await;
-        if got.status == 429 {
-            return passed;
-        }
-        got.expect(200);
-    }
-    panic!("no limit on {path}");
-}
-
 async fn from(gateway: &Gateway, address: &str) -> Got {
     send(gateway.client.request("GET", "/open").header("x-forwarded-for", address)).await
 }
@@ -66,7 +58,7 @@ async fn a_spent_bucket_is_shown_and_reset_by_email_and_by_number() {
     let (email, number) = (me["email"].as_str().unwrap().to_owned(), me["id"].to_string().replace('"', ""));
     let full = operate(&gateway, &["show", &email]);
     assert!(full.contains(&format!("user {number}: every bucket is full")), "{full}");
-    assert_eq!((passing(&gateway, &user, "/a").await, passing(&gateway, &user, "/b").await), (5, 3));
+    assert_eq!((spend(&gateway, &user, "/a").await, spend(&gateway, &user, "/b").await), (5, 3));
 
     let shown = operate(&gateway, &["show", &email]);
     assert!(operate(&gateway, &["show", &number]).contains("few:route:a"));
@@ -78,10 +70,10 @@ async fn a_spent_bucket_is_shown_and_reset_by_email_and_by_number() {
 
     let done = operate(&gateway, &["reset", &email, "--policy", "few"]);
     assert!(done.ends_with("made full: few:route:a\n"), "{done}");
-    assert_eq!((passing(&gateway, &user, "/a").await, passing(&gateway, &user, "/b").await), (5, 0));
+    assert_eq!((spend(&gateway, &user, "/a").await, spend(&gateway, &user, "/b").await), (5, 0));
     let done = operate(&gateway, &["reset", &number]);
     assert!(done.contains("few:route:a") && done.contains("other:route:b"), "{done}");
-    assert_eq!((passing(&gateway, &user, "/a").await, passing(&gateway, &user, "/b").await), (5, 3));
+    assert_eq!((spend(&gateway, &user, "/a").await, spend(&gateway, &user, "/b").await), (5, 3));
 
     let records = audited(&gateway, 2).await;
     assert!(records.iter().all(|record| record["actor"] == "command_line"), "{records:?}");
@@ -129,9 +121,8 @@ async fn addresses_are_shown_and_reset_as_they_are_counted() {
 #[tokio::test]
 async fn an_address_that_the_flood_guard_refuses_is_shown_and_let_in_again() {
     let origin = Origin::start().await;
-    let routes = table::table(&[&origin.url()], "", ROUTES).replace("routes:", LIMITS);
-    let guarded = routes.replace("routes:", "flood_guard: { rate: 8/day, burst: 0 }\nroutes:");
-    let mut config = GatewayConfig::table(&guarded);
+    let guarded = format!("{LIMITS}\nflood_guard: {{ rate: 8/day, burst: 0 }}");
+    let mut config = GatewayConfig::table(&routes(&origin, &guarded));
     config.settings["trusted_proxies"] = json!(["127.0.0.1/32"]);
     let gateway = Gateway::start(config).await;
     until("a flood is cut", PATIENCE, || async {
@@ -151,15 +142,38 @@ async fn what_cannot_be_done_is_said() {
     let (_origin, mut gateway) = started().await;
     let shown = |whose: &str| refused(&limits(&gateway, &["show", whose]));
     assert!(shown("nobody@example.com").contains("no account has the address nobody@example.com"));
+    assert!(shown("424242").contains("no account has the number 424242"));
     assert!(shown("somebody").contains("is none of"));
-    assert!(refused(&limits(&gateway, &["reset", "7", "--policy", "fwe"])).contains("no policy has this name"));
+    assert!(refused(&limits(&gateway, &["reset", "192.0.2.1", "--policy", "fwe"])).contains("no policy has this name"));
     // What a killed process left does not answer.
     drop(std::os::unix::net::UnixListener::bind(gateway.data_dir().join("side-1.sock")).unwrap());
-    assert!(operate(&gateway, &["show", "7"]).contains("every bucket is full"));
+    assert!(operate(&gateway, &["show", "192.0.2.1"]).contains("every bucket is full"));
     gateway.terminate().await;
-    let error = refused(&limits(&gateway, &["reset", "7"]));
+    let error = refused(&limits(&gateway, &["reset", "192.0.2.1"]));
     assert!(error.contains("no gateway runs on the data folder"), "{error}");
 }
+
+/// What the command line asks the Unix socket, and ways in which a client may try to get there.
+const CONTROL_PATHS: [&str; 18] = [
+    "/control/limits/show",
+    "/control/limits/reset",
+    "/control/limits/override",
+    "/%63ontrol/limits/reset",
+    "/control%2Flimits%2Freset",
+    "//control/limits/reset",
+    "/page/../control/limits/reset",
+    "/page/%2e%2e/control/limits/reset",
+    "/page/control/limits/reset",
+    "/page?/control/limits/reset",
+    "/builtin/../control/limits/reset",
+    "/builtin/control/limits/reset",
+    "/builtin/status",
+    "/files/../control/limits/reset",
+    "/files/%2e%2e%2fcontrol/limits/reset",
+    "/page;/control/limits/reset",
+    "/page#/control/limits/reset",
+    "http://localhost/control/limits/reset",
+];
 
 /// Nothing but the Unix socket knows these paths: not the public port, not the admin listener, whatever they are called.
 #[tokio::test]
@@ -171,25 +185,7 @@ async fn nobody_reaches_the_control_paths_over_the_network() {
     let gateway = Gateway::start(GatewayConfig::table(&table::table(&[&origin.url()], "", pages))).await;
     let ask = r#"{"whose":{"user":1}}"#;
     let mut raw = gateway.raw().await;
-    for path in [
-        "/control/limits/show",
-        "/control/limits/reset",
-        "/%63ontrol/limits/reset",
-        "/control%2Flimits%2Freset",
-        "//control/limits/reset",
-        "/page/../control/limits/reset",
-        "/page/%2e%2e/control/limits/reset",
-        "/page/control/limits/reset",
-        "/page?/control/limits/reset",
-        "/builtin/../control/limits/reset",
-        "/builtin/control/limits/reset",
-        "/builtin/status",
-        "/files/../control/limits/reset",
-        "/files/%2e%2e%2fcontrol/limits/reset",
-        "/page;/control/limits/reset",
-        "/page#/control/limits/reset",
-        "http://localhost/control/limits/reset",
-    ] {
+    for path in CONTROL_PATHS {
         let request = format!(
             "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{ask}",
             ask.len()
@@ -207,7 +203,7 @@ async fn nobody_reaches_the_control_paths_over_the_network() {
     let sockets = fs::read_dir(gateway.data_dir()).unwrap().map(|entry| entry.unwrap().path());
     let socket = sockets.filter(|path| path.extension().is_some_and(|extension| extension == "sock")).last().unwrap();
     assert_eq!(fs::metadata(socket).unwrap().permissions().mode() & 0o777, 0o600);
-    assert!(operate(&gateway, &["show", "1"]).contains("every bucket is full"), "there it is answered");
+    assert!(operate(&gateway, &["show", "192.0.2.1"]).contains("every bucket is full"), "there it is answered");
     let resets = said(&gateway.run_verb(&["audit", "tail", "-n", "1000", "--json"]));
     assert!(!resets.contains("limits_changed"), "{resets}");
 }
@@ -219,17 +215,37 @@ async fn buckets_outlive_an_orderly_restart_where_that_is_asked_for() {
     let gateway = Gateway::start(config.clone()).await;
     let user = gateway.user("candidat").await;
     gateway.client.get_as(&user, "/a").await.expect(200);
-    assert_eq!(passing(&gateway, &user, "/b").await, 3);
+    assert_eq!(spend(&gateway, &user, "/b").await, 3);
     let file = gateway.data_dir().join("limits.kept");
     assert!(!file.exists());
 
     let gateway = gateway.restart_after("TERM", &config).await;
-    assert!(!file.exists(), "read, so that a crash does not bring it back");
-    assert_eq!((passing(&gateway, &user, "/a").await, passing(&gateway, &user, "/b").await), (4, 0));
+    // Read, so that a crash does not bring it back.
+    until("the file goes", PATIENCE, || async { (!file.exists()).then_some(()) }).await;
+    assert_eq!((spend(&gateway, &user, "/a").await, spend(&gateway, &user, "/b").await), (4, 0));
 
     // A crash leaves nothing behind, and nothing old comes back.
     let gateway = gateway.restart_after("KILL", &config).await;
-    assert_eq!(passing(&gateway, &user, "/a").await, 5);
+    assert_eq!(spend(&gateway, &user, "/a").await, 5);
+}
+
+/// A typing error in the table must not cost the buckets.
+#[tokio::test]
+async fn a_start_that_fails_leaves_the_kept_buckets() {
+    let origin = Origin::start().await;
+    let config = config(&origin).setting("limits", json!({ "persist": true }));
+    let mut gateway = Gateway::start(config.clone()).await;
+    let user = gateway.user("candidat").await;
+    assert_eq!(spend(&gateway, &user, "/b").await, 3);
+    assert!(gateway.terminate().await.success());
+    gateway.write_routes(&config.routes.replace("limits: [other]", "limits: [othre]"));
+    assert_eq!(gateway.beside(&[]).exit().await.code(), Some(1));
+    gateway.write_routes(&config.routes);
+    let next = gateway.beside(&[]);
+    next.wait_said("gateway is up").await;
+    drop(gateway.becomes(next));
+    assert_eq!(spend(&gateway, &user, "/b").await, 0);
+    assert!(!gateway.data_dir().join("limits.kept").exists());
 }
 
 #[tokio::test]
@@ -238,9 +254,9 @@ async fn buckets_begin_anew_where_nothing_else_is_asked_for() {
     let config = config(&origin);
     let gateway = Gateway::start(config.clone()).await;
     let user = gateway.user("candidat").await;
-    assert_eq!(passing(&gateway, &user, "/a").await, 5);
+    assert_eq!(spend(&gateway, &user, "/a").await, 5);
     let mut gateway = gateway.restart(&config).await;
-    assert_eq!(passing(&gateway, &user, "/a").await, 5);
+    assert_eq!(spend(&gateway, &user, "/a").await, 5);
     assert!(gateway.terminate().await.success());
     assert!(!gateway.data_dir().join("limits.kept").exists());
 }
@@ -251,7 +267,7 @@ async fn a_damaged_file_of_buckets_is_said_and_left_out() {
     let config = config(&origin).setting("limits", json!({ "persist": true }));
     let mut gateway = Gateway::start(config.clone()).await;
     let user = gateway.user("candidat").await;
-    assert_eq!(passing(&gateway, &user, "/a").await, 5);
+    assert_eq!(spend(&gateway, &user, "/a").await, 5);
     assert!(gateway.terminate().await.success());
     let file = gateway.data_dir().join("limits.kept");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
@@ -263,50 +279,65 @@ async fn a_damaged_file_of_buckets_is_said_and_left_out() {
     let user = gateway.user("candidat").await;
     let gateway = gateway.restart_after("KILL", &config).await;
     gateway.wait_said("the kept rate limits are left out").await;
-    assert_eq!(passing(&gateway, &user, "/a").await, 5);
+    assert_eq!(spend(&gateway, &user, "/a").await, 5);
+}
+
+/// A gateway whose policies are counted in this Redis; `few` refuses what Redis does not decide.
+async fn sharing(redis: &PrivateRedis) -> (Origin, Gateway) {
+    let origin = Origin::start().await;
+    let denying = LIMITS.replace("burst: 2 }", "burst: 2, on_store_failure: deny }");
+    let config = GatewayConfig::table(&routes(&origin, &denying)).env("REDIS_URL", &redis.url());
+    let gateway = Gateway::start(config).await;
+    (origin, gateway)
+}
+
+/// Asks until Redis refuses: "Redis did not answer" would come with a wait of one second.
+async fn spend_in_redis(gateway: &Gateway, user: &Session) {
+    until("a bucket is spent", PATIENCE, || async {
+        let got = gateway.client.get_as(user, "/a").await;
+        (got.status == 429 && got.number("retry-after") > 1).then_some(())
+    })
+    .await;
+}
+
+/// What a verb says once Redis answers it.
+async fn once_redis_answers(gateway: &Gateway, verb: &[&str]) -> String {
+    until("an answer of Redis", PATIENCE, || async {
+        let output = limits(gateway, verb);
+        output.status.success().then(|| said(&output))
+    })
+    .await
 }
 
 /// The bucket that replicas share, and what a process remembers of its refusals.
 #[tokio::test]
 async fn buckets_in_redis_are_shown_and_reset_too() {
-    let (origin, mut redis) = (Origin::start().await, PrivateRedis::start().await);
-    let denying = LIMITS.replace("burst: 2 }", "burst: 2, on_store_failure: deny }");
-    let routes = table::table(&[&origin.url()], "", ROUTES).replace("routes:", &denying);
-    let gateway = Gateway::start(GatewayConfig::table(&routes).env("REDIS_URL", &redis.url())).await;
+    let redis = PrivateRedis::start().await;
+    let (_origin, gateway) = sharing(&redis).await;
     let user = gateway.user("candidat").await;
-    let number = gateway.client.me(&user).await.json()["id"].to_string();
-    // Said by Redis: "Redis did not answer" would come with a wait of one second.
-    let spent = async || {
-        until("a bucket is spent", PATIENCE, || async {
-            let got = gateway.client.get_as(&user, "/a").await;
-            (got.status == 429 && got.number("retry-after") > 1).then_some(())
-        })
-        .await
-    };
-    spent().await;
-    let shown = until("Redis answers", PATIENCE, || async {
-        let shown = limits(&gateway, &["show", &number]);
-        shown.status.success().then(|| said(&shown))
-    })
-    .await;
+    let number = user.id.to_string();
+    spend_in_redis(&gateway, &user).await;
+    let shown = once_redis_answers(&gateway, &["show", &number]).await;
     let line = shown.lines().find(|line| line.starts_with("few:route:a")).unwrap_or_else(|| panic!("{shown}"));
     assert!(line.contains("3/day+2") && line.ends_with("redis"), "{shown}");
-    until("it is reset", PATIENCE, || async { limits(&gateway, &["reset", &number]).status.success().then_some(()) })
-        .await;
-    let shown = until("Redis answers", PATIENCE, || async {
-        let shown = limits(&gateway, &["show", &number]);
-        shown.status.success().then(|| said(&shown))
-    })
-    .await;
+    once_redis_answers(&gateway, &["reset", &number]).await;
+    let shown = once_redis_answers(&gateway, &["show", &number]).await;
     assert!(!shown.contains("few:route:a"), "{shown}");
     until("it passes again", PATIENCE, || async {
         (gateway.client.get_as(&user, "/a").await.status == 200).then_some(())
     })
     .await;
+}
 
+#[tokio::test]
+async fn while_redis_is_away_it_is_said_that_its_buckets_are_not_known() {
+    let mut redis = PrivateRedis::start().await;
+    let (_origin, gateway) = sharing(&redis).await;
+    once_redis_answers(&gateway, &["show", "192.0.2.1"]).await;
     redis.stop();
     for verb in ["show", "reset"] {
-        let error = refused(&limits(&gateway, &[verb, &number]));
-        assert!(error.contains("what is counted in Redis"), "{verb}: {error}");
+        let output = limits(&gateway, &[verb, "192.0.2.1"]);
+        let error = refused(&output);
+        assert!(output.status.code() == Some(1) && error.contains("what is counted in Redis"), "{verb}: {error}");
     }
 }

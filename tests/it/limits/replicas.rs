@@ -28,8 +28,7 @@ const LIMITS: &str = "limits:
   share: { by: user, rate: 40/day, burst: 0 }
   guesses: { by: address, rate: 6/day, burst: 0 }
   open: { by: user, rate: 1/day, burst: 0, on_store_failure: allow }
-  own: { by: user, rate: 3/day, burst: 0, sharing: none }
-routes:";
+  own: { by: user, rate: 3/day, burst: 0, sharing: none }";
 
 const ROUTES: &str = "  - { name: few, match: { path: /few, methods: [GET] }, to: { pool: echo }, limits: [few] }
   - { name: scaled, match: { path: /scaled, methods: [GET] }, to: { pool: echo }, limits: [scaled] }
@@ -40,9 +39,8 @@ const ROUTES: &str = "  - { name: few, match: { path: /few, methods: [GET] }, to
 
 fn routes(origin: &Origin) -> String {
     let login = "to: { builtin: auth_login }, auth: public";
-    table::table(&[&origin.url()], "", ROUTES)
-        .replace(login, &format!("{login}, limits: [guesses]"))
-        .replace("routes:", LIMITS)
+    let text = table::table(&[&origin.url()], "", ROUTES).replace(login, &format!("{login}, limits: [guesses]"));
+    table::with_top(&text, LIMITS)
 }
 
 /// Gateways that share a store and a Redis.
@@ -273,12 +271,12 @@ async fn keys_that_hold_something_else_are_mended() {
             (admitted(&gateway.client, &user, "/few", 1).await == 1).then_some(())
         })
         .await;
-        redis.command(&["GET", &key]);
+        redis.command(&["GET", &key]); // fails (WRONGTYPE) unless the key is a string again
     }
 }
 
 #[tokio::test]
-async fn a_redis_that_hangs_holds_nobody_up() {
+async fn requests_pass_while_redis_hangs() {
     let redis = PrivateRedis::start().await;
     let cluster = Cluster::with(1, &redis).await;
     let (gateway, user) = (cluster.one(), cluster.one().user("candidat").await);

@@ -16,8 +16,7 @@ const LIMITS: &str = "limits:
   two: { by: user, in_flight: 2, rate: 50/day, burst: 0 }
   one: { by: address, over: all_routes, in_flight: 1 }
   dark: { by: address, in_flight: 1, shadow: true }
-  spent: { by: address, rate: 1/day, burst: 0 }
-routes:";
+  spent: { by: address, rate: 1/day, burst: 0 }";
 
 const ROUTES: &str = "  - { name: two, match: { path: /two, methods: [GET, POST] }, to: { pool: echo }, limits: [two] }
   - { name: twin, match: { path: /twin, methods: [GET] }, to: { pool: echo }, limits: [two] }
@@ -29,7 +28,7 @@ const ROUTES: &str = "  - { name: two, match: { path: /two, methods: [GET, POST]
 fn routes(origins: &[&Origin], pool: &str) -> String {
     let urls: Vec<String> = origins.iter().map(|origin| origin.url()).collect();
     let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
-    table::table(&urls, pool, ROUTES).replace("routes:", LIMITS)
+    table::with_top(&table::table(&urls, pool, ROUTES), LIMITS)
 }
 
 async fn started() -> (Origin, Gateway) {
@@ -154,7 +153,7 @@ async fn failing_services_and_retries_give_the_place_back() {
 #[tokio::test]
 async fn a_tunnel_holds_its_place_until_it_ends() {
     let echo = Echo::start().await;
-    let text = table::table(&[&format!("http://{}", echo.address)], "", ROUTES).replace("routes:", LIMITS);
+    let text = table::with_top(&table::table(&[&format!("http://{}", echo.address)], "", ROUTES), LIMITS);
     let gateway = Gateway::start(GatewayConfig::table(&text)).await;
     let mut raw = gateway.raw().await;
     raw.send(

@@ -3,7 +3,7 @@
 use serde_json::json;
 use ssm_gateway::clock::Clock;
 
-use crate::harness::limits::decisions;
+use crate::harness::limits::{decisions, passes_before_429};
 use crate::harness::{Gateway, GatewayConfig, Got, Origin, P, Reloaded, Session, send, table};
 
 /// Nothing flows in during a case.
@@ -20,8 +20,7 @@ const LIMITS: &str = "limits:
   wide: { by: address, over: all_routes, rate: 6/day, burst: 0 }
   second: { by: address, rate: 7/s, burst: 0 }
   minute: { by: address, rate: 8/min, burst: 0 }
-  hour: { by: address, rate: 9/h, burst: 0 }
-routes:";
+  hour: { by: address, rate: 9/h, burst: 0 }";
 
 const ROUTES: &str = "  - { name: user, match: { path: /user, methods: [GET] }, to: { pool: echo }, auth: optional, limits: [user] }
   - { name: key, match: { path: /key, methods: [GET] }, to: { pool: echo }, auth: { api_keys: true }, limits: [key] }
@@ -43,7 +42,7 @@ const ROUTES: &str = "  - { name: user, match: { path: /user, methods: [GET] }, 
   - { name: keys, match: { path: /api/gateway/admin/api-keys, methods: [POST] }, to: { builtin: api_key_create }, auth: { roles: [admin] } }";
 
 fn routes(origin: &Origin) -> String {
-    table::table(&[&origin.url()], "", ROUTES).replace("routes:", LIMITS)
+    table::with_top(&table::table(&[&origin.url()], "", ROUTES), LIMITS)
 }
 
 /// Behind a proxy that says who the client is.
@@ -74,17 +73,8 @@ async fn ask(gateway: &Gateway, who: Who<'_>, path: &str) -> Got {
     send(who.headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))).await
 }
 
-/// How many requests pass until one does not.
 async fn spend(gateway: &Gateway, who: Who<'_>, path: &str) -> usize {
-    for passed in 0..20 {
-        let got = ask(gateway, who, path).await;
-        if got.status == 429 {
-            assert_eq!(got.refusal().1, "RATE_LIMIT_EXCEEDED");
-            return passed;
-        }
-        got.expect(200);
-    }
-    panic!("no limit on {path}");
+    passes_before_429(async || ask(gateway, who, path).await).await
 }
 
 #[tokio::test]
@@ -261,7 +251,7 @@ async fn a_changed_limit_rescales_what_is_left_and_refills_nothing() {
 async fn the_form_of_the_headers_changes_with_the_table() {
     let (origin, gateway) = started().await;
     let who = Who { headers: &[("origin", "http://localhost:3000")], ..from("198.51.100.1") };
-    let with = |line: &str| routes(&origin).replace("routes:", &format!("limit_headers: {line}\nroutes:"));
+    let with = |line: &str| table::with_top(&routes(&origin), &format!("limit_headers: {line}"));
     let first = ask(&gateway, who, "/wide").await.expect(200);
     assert!(first.header("ratelimit").is_some_and(|value| value.starts_with("\"wide\";r=5;t=")), "{:?}", first.headers);
     let exposed = first.header("access-control-expose-headers").unwrap();
